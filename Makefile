@@ -1,0 +1,50 @@
+# bmp: everything a newcomer types. `make run` and `make test` need Python 3.11 to 3.13 and nothing else.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench serve notebook clean
+
+help:
+	@echo "make run     train, compress, publish and serve a digit classifier, then ask it once"
+	@echo "make test    run every test"
+	@echo "make lint    style, types and the laws of the house"
+	@echo "make bench   measure serving against the plain server people write (needs wrk)"
+	@echo "make serve   serve every published model on port 5000"
+	@echo "make clean   remove the environment and everything that was made"
+
+# Installs again when a list of packages changes.
+$(VENV)/.installed: requirements.txt requirements-serving.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	    f"bmp needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}; name another with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: $(VENV)/.installed
+	$(BIN)/python train.py
+	$(BIN)/bmp try
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed
+	@command -v wrk > /dev/null || { echo "make bench needs wrk, a load generator: apt-get install wrk"; exit 1; }
+	$(BIN)/python benchmarks/serving.py
+
+serve: $(VENV)/.installed
+	$(BIN)/bmp serve
+
+clean:
+	rm -rf $(VENV) runs registry results build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,145 @@
+"""An artifact in the making: variants exported and laid out, the manifest written last.
+
+saved_model.pb  variables/   model.h5           the uncompressed model
+model.tflite                                    the recommended variant
+variants/<variant>.tflite                       the others that keep the accuracy promise
+bmp/manifest.json  bmp/recipe.yaml  bmp/history.csv  bmp/samples.npz  bmp/plots/history.png
+"""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bmp
+from bmp.artifact.formats import FORMATS
+from bmp.artifact.h5 import KerasRunner
+from bmp.artifact.litert import LiteRTRunner, write_litert
+from bmp.artifact.manifest import (
+    Lineage,
+    Manifest,
+    Measurement,
+    Variant,
+    digest_file,
+    digest_files,
+    write_manifest,
+)
+from bmp.artifact.proof import Export, check_parity, max_abs_diff, run_batches
+from bmp.artifact.samples import Samples, write_samples
+from bmp.data import Dataset, Split
+from bmp.signature import Arrays, Signature
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import tf_keras as keras
+
+RECOMMENDED_FILE = "model.tflite"
+RECIPE_FILE = "bmp/recipe.yaml"
+_NUM_SAMPLES = 16
+
+
+def export_variant(
+    name: str, model: "keras.Model", signature: Signature, directory: Path, calibration: Arrays | None = None
+) -> Export:
+    """Writes one variant into `variants/` of an artifact directory; see `write_litert` for the arguments."""
+    path = directory / "variants" / f"{name}.tflite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_litert(model, signature, path, calibration=calibration)
+    return Export(name, path, signature, model, is_quantized=calibration is not None)
+
+
+def write_uncompressed(model: "keras.Model", signature: Signature, directory: Path, held_out: Split) -> None:
+    """Writes SavedModel and `.h5`, reads both back and compares them with the model.
+
+    Raises:
+        ProofError: A file does not agree with the model.
+    """
+    expected = run_batches(KerasRunner(model, signature), held_out.inputs)
+    for name in ("saved_model", "h5"):
+        path = directory / FORMATS[name].path
+        FORMATS[name].write(model, signature, path)
+        outputs = run_batches(FORMATS[name].load(path, signature), held_out.inputs)
+        check_parity(f"The {name} export", max_abs_diff(expected, outputs))
+
+
+def lay_out(exports: Sequence[Export], recommended: str, passed: frozenset[str], directory: Path) -> dict[str, Path]:
+    """Moves the recommended variant to `model.tflite`, drops the refused ones, and returns where each one is."""
+    places = {}
+    for export in exports:
+        if export.name == recommended:
+            places[export.name] = export.path.rename(directory / RECOMMENDED_FILE)
+        elif export.name in passed:
+            places[export.name] = export.path
+        else:
+            export.path.unlink()
+    if not any((directory / "variants").iterdir()):
+        (directory / "variants").rmdir()
+    return places
+
+
+def seal(
+    directory: Path,
+    *,
+    name: str,
+    created: "datetime",
+    data: Dataset,
+    recommended: str,
+    max_drop: float,
+    verdicts: Mapping[str, str],
+    places: Mapping[str, Path],
+    measured: Mapping[str, Measurement],
+) -> Manifest:
+    """Writes samples and manifest: after this the directory is complete, and nothing in it may change.
+
+    Args:
+        directory: Of the artifact; the recipe stands in it already.
+        name: Of the model.
+        created: When.
+        data: What it was trained on; a few test examples become the samples.
+        recommended: The variant in `model.tflite`.
+        max_drop: The accuracy promise.
+        verdicts: Of every variant, also of those that were refused.
+        places: File of every variant that is kept.
+        measured: Of every variant.
+    """
+    samples = data.test.take(slice(0, _NUM_SAMPLES))
+    outputs = LiteRTRunner(places[recommended], data.signature).run(samples.inputs)
+    write_samples(Samples(samples.inputs, outputs, samples.targets), directory)
+    variants = tuple(
+        Variant(
+            name=variant,
+            file=places[variant].relative_to(directory).as_posix() if variant in places else None,
+            verdict=verdict,
+            measured=measured[variant],
+        )
+        for variant, verdict in verdicts.items()
+    )
+    manifest = Manifest(
+        schema_version=1,
+        name=name,
+        created=created,
+        signature=data.signature.to_dict(),
+        labels=data.labels,
+        recommended=recommended,
+        max_drop=max_drop,
+        variants=variants,
+        lineage=_lineage(directory, data),
+        files=digest_files(directory),
+    )
+    write_manifest(manifest, directory)
+    return manifest
+
+
+def _lineage(directory: Path, data: Dataset) -> Lineage:
+    packages = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
+    return Lineage(
+        recipe_sha256=digest_file(directory / RECIPE_FILE).sha256,
+        data_sha256=data.digest,
+        parent_version=None,
+        code_version=bmp.__version__,
+        packages={package: version(package) for package in packages},
+        machine=f"{platform.machine()}, {os.cpu_count()} cores",
+    )

@@ -1,0 +1,55 @@
+"""Held-out examples with the answers expected for them; numpy only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmp.errors import ArtifactError
+from bmp.signature import Arrays
+
+SAMPLES_FILE = "bmp/samples.npz"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A few examples of the test split.
+
+    Args:
+        inputs: `(N, *shape)` by input name.
+        outputs: Of the recommended variant, `(N, *shape)` by output name.
+        targets: True class index, int64 `(N,)`.
+    """
+
+    inputs: Arrays
+    outputs: Arrays
+    targets: np.ndarray
+
+
+def write_samples(samples: Samples, directory: Path) -> None:
+    """Writes the samples of an artifact; `read_samples` reads them."""
+    path = directory / SAMPLES_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {"targets": samples.targets}
+    arrays |= {f"input.{name}": array for name, array in samples.inputs.items()}
+    arrays |= {f"output.{name}": array for name, array in samples.outputs.items()}
+    np.savez_compressed(path, **arrays)
+
+
+def read_samples(directory: Path) -> Samples:
+    """Reads the samples of an artifact.
+
+    Raises:
+        ArtifactError: There are none, or they cannot be read.
+    """
+    path = directory / SAMPLES_FILE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Samples(
+                {name.removeprefix("input."): arrays[name] for name in arrays if name.startswith("input.")},
+                {name.removeprefix("output."): arrays[name] for name in arrays if name.startswith("output.")},
+                arrays["targets"],
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path} holds no samples that can be read: {error}.") from error

@@ -1,0 +1,64 @@
+"""SavedModel: the uncompressed model as TensorFlow Serving loads it, unmodified."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bmp.errors import ArtifactError
+from bmp.signature import Arrays, Signature
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+SIGNATURE_KEY = "serving_default"
+
+
+def write_saved_model(model: "keras.Model", signature: Signature, directory: Path) -> None:
+    """Exports a Keras model with one typed signature, `serving_default`, its tensors named as in `signature`.
+
+    Args:
+        model: Inputs and outputs named as in the signature.
+        signature: Of the model.
+        directory: Gets `saved_model.pb` and `variables/`.
+    """
+    import tensorflow as tf
+
+    specs = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in signature.inputs}
+    single = len(specs) == 1
+
+    @tf.function(input_signature=[specs], autograph=False)
+    def serve(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        outputs = model(next(iter(inputs.values())) if single else inputs, training=False)
+        return outputs if isinstance(outputs, dict) else {signature.outputs[0].name: outputs}
+
+    # A plain module: the Keras objects stay out, so loading never rebuilds layers from a config.
+    module = tf.Module()
+    module.weights = model.weights
+    module.serve = serve
+    tf.saved_model.save(module, str(directory), signatures={SIGNATURE_KEY: serve.get_concrete_function()})
+
+
+class SavedModelRunner:
+    """Runs the `serving_default` signature of a SavedModel directory, without Keras.
+
+    Raises:
+        ArtifactError: The directory has no such signature.
+    """
+
+    def __init__(self, directory: Path, signature: Signature) -> None:
+        import tensorflow as tf
+
+        self.signature = signature
+        self._loaded = tf.saved_model.load(str(directory))  # owns the variables: must outlive the function
+        if SIGNATURE_KEY not in self._loaded.signatures:
+            raise ArtifactError(f"The SavedModel in {directory} has no signature '{SIGNATURE_KEY}'.")
+        self._serve = self._loaded.signatures[SIGNATURE_KEY]
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """Runs one batch: `(B, *shape)` by input name in, `(B, *shape)` by output name out."""
+        import tensorflow as tf
+
+        outputs = self._serve(**{name: tf.constant(array) for name, array in arrays.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}

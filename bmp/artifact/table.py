@@ -1,0 +1,63 @@
+"""The table of variants: for people, and as rows for programs."""
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from bmp.artifact.manifest import Manifest
+
+
+def to_rows(manifest: Manifest) -> list[dict[str, Any]]:
+    """Returns one flat row a variant, in the units of `manifest.Measurement`."""
+    return [
+        {
+            "variant": variant.name,
+            **variant.measured.model_dump(),
+            "verdict": variant.verdict,
+            "file": variant.file,
+        }
+        for variant in manifest.variants
+    ]
+
+
+def build_table(manifest: Manifest) -> Table:
+    """Returns the table a run ends with; it fits 80 columns."""
+    table = Table(
+        title=f"{manifest.name}: what was measured on each exported file",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("variant", no_wrap=True)
+    for heading in (
+        "acc.\nval.",
+        "\ntest",
+        "\nzeros",
+        "\nbytes",
+        "\ngzipped",
+        "p50 ms\nbatch 1",
+        "\nbatch 32",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("\nverdict", no_wrap=True)
+    for variant in manifest.variants:
+        measured = variant.measured
+        table.add_row(
+            variant.name,
+            f"{measured.validation_accuracy:.4f}",
+            f"{measured.test_accuracy:.4f}",
+            f"{measured.sparsity:.0%}",
+            f"{measured.size_bytes:,}",
+            f"{measured.gzip_bytes:,}",
+            f"{measured.latency_batch1_ms:.3f}",
+            f"{measured.latency_batch32_ms:.3f}",
+            variant.verdict.partition(":")[0],
+            style="bold" if variant.name == manifest.recommended else "" if variant.file else "dim",
+        )
+    return table
+
+
+def explain_verdicts(manifest: Manifest) -> list[str]:
+    """Returns one line for each verdict that has a reason."""
+    return [f"{variant.name} is {variant.verdict}" for variant in manifest.variants if ":" in variant.verdict]

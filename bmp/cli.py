@@ -1,0 +1,217 @@
+"""The bmp command; `python -m bmp` is the same."""
+
+import faulthandler
+import importlib.util
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import bmp
+from bmp.errors import BmpError, ConfigError, NotFoundError
+
+_SHADES = " .:-=+*#%@"
+_registry_option = click.option(
+    "--registry", default="registry", show_default=True, metavar="DIR", help="Where the models are."
+)
+
+
+class _Command(click.Group):
+    """Says a mistake in one sentence: exit code 2 for what was asked for, 1 for what went wrong."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Runs a command."""
+        try:
+            return super().invoke(context)
+        except BmpError as error:
+            click.echo(f"bmp: {error}", err=True)
+            context.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bmp.__version__, prog_name="bmp")
+def main() -> None:
+    """From a Keras model to a small, proven, served endpoint on your own machines."""
+
+
+@main.command("run")
+@click.argument("recipe", default="digits")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key of the recipe.")
+@click.option("--run-dir", metavar="DIR", help="New directory for recipe, history and table.  [runs/NAME-TIME]")
+@click.option("--verbose", is_flag=True, help="Show TensorFlow's own messages as well.")
+def run_command(recipe: str, overrides: tuple[str, ...], run_dir: str | None, verbose: bool) -> None:
+    """Train, compress, prove and publish RECIPE: a shipped name (default: digits) or a .yaml file."""
+    from bmp.config import load_recipe
+
+    resolved = load_recipe(recipe, overrides)
+    from bmp.run import run
+
+    with nullcontext() if verbose else _hold_back_stderr():
+        run(resolved, run_dir=run_dir)
+
+
+@contextmanager
+def _hold_back_stderr() -> Iterator[None]:
+    """Keeps TensorFlow's start-up chatter from burying our own lines; whatever it said is shown on a failure.
+
+    It comes from C++, written to the file descriptor, partly before any log level can be set.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "wb") as stderr:
+        faulthandler.enable(stderr)  # a crash in native code is told where a person sees it
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except (BmpError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            held.seek(0)
+            stderr.write(held.read())
+            stderr.flush()
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr.fileno(), 2)
+            faulthandler.disable()
+
+
+@main.command("serve")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Serve only this model; may be repeated.  [all]")
+@_registry_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [one a core]")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Requests at a time, a process.")
+def serve_command(
+    models: tuple[str, ...], registry: str, host: str, port: int, workers: int | None, threads: int
+) -> None:
+    """Serve published models over HTTP: POST /predict, GET /models, /ready, /health."""
+    from bmp.registry import Registry
+
+    versions = [Registry(registry).resolve(name) for name in models or _published(registry)]
+    _check_port(host, port)
+    given = {"registry": registry, "models": ",".join(models), "host": host, "port": port, "threads": threads}
+    if workers is not None:
+        given["workers"] = workers
+    environ = os.environ | {f"BMP_{name.upper()}": str(value) for name, value in given.items()}
+    names = ", ".join(f"{version.name}/{version.number}" for version in versions)
+    click.echo(f"bmp: serving {names} on http://{host}:{port} (POST /predict); stop with Ctrl-C")
+    sys.stdout.flush()
+    # In place of this process: signals and the exit code are gunicorn's own.
+    os.execve(sys.executable, [sys.executable, "-m", "gunicorn", "-c", _gunicorn_conf()], environ)
+
+
+def _published(registry: str) -> list[str]:
+    from bmp.registry import Registry
+
+    names = Registry(registry).models()
+    if not names:
+        raise NotFoundError(
+            f"The registry '{registry}' holds no model. Publish one with 'bmp run', or name another with --registry."
+        )
+    return names
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another with --port.",
+                expected="a free port",
+                received=str(port),
+            ) from error
+
+
+def _gunicorn_conf() -> str:
+    """Finds the server's configuration without importing it: the library does not know its server."""
+    spec = importlib.util.find_spec("serving")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("The package 'serving' is not installed beside bmp; install the whole project.")
+    return str(Path(spec.submodule_search_locations[0]) / "gunicorn.conf.py")
+
+
+@main.group("models")
+def models_group() -> None:
+    """Look at published models, and name the version that is served."""
+
+
+@models_group.command("list")
+@_registry_option
+def list_command(registry: str) -> None:
+    """List every published version."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bmp.registry import Registry
+
+    store = Registry(registry)
+    table = Table("model", "version", "aliases", "variant", "test accuracy", "bytes", "created", box=None)
+    for name in _published(registry):
+        aliases = store.aliases(name)
+        for number in store.versions(name):
+            manifest = store.get(name, number).read_manifest()
+            measured = manifest.variant(manifest.recommended).measured
+            table.add_row(
+                name,
+                str(number),
+                ", ".join(alias for alias, target in aliases.items() if target == number),
+                manifest.recommended,
+                f"{measured.test_accuracy:.4f}",
+                f"{measured.size_bytes:,}",
+                f"{manifest.created:%Y-%m-%d %H:%M}",
+            )
+    Console().print(table)
+
+
+@models_group.command("alias")
+@click.argument("model")
+@click.argument("alias")
+@click.argument("version", type=click.IntRange(1))
+@_registry_option
+def alias_command(model: str, alias: str, version: int, registry: str) -> None:
+    """Point ALIAS of MODEL at VERSION; servers started afterwards serve the one called production."""
+    from bmp.registry import Registry
+
+    Registry(registry).set_alias(model, alias, version)
+    click.echo(f"{model}@{alias} is version {version}")
+
+
+@main.command("try")
+@click.argument("model", default="digits")
+@_registry_option
+def try_command(model: str, registry: str) -> None:
+    """Serve MODEL on a free port, ask it about one held-out example, and stop the server."""
+    from bmp.registry import Registry
+    from bmp.smoke import ask_server
+
+    answer = ask_server(Registry(registry), model)
+    for array in answer.inputs.values():
+        if array.ndim == 2:  # an image: darker where the value is larger
+            shades = (array - array.min()) / (np.ptp(array) or 1) * (len(_SHADES) - 1)  # (H, W)
+            click.echo("\n".join("  " + "".join(_SHADES[round(shade)] * 2 for shade in row) for row in shades))
+    click.echo(f"POST {answer.url} to {answer.model}")
+    click.echo(f"answer {answer.label} (probability {answer.probability:.3f}), true label {answer.true_label}")
+
+
+@main.command("doctor")
+@_registry_option
+def doctor_command(registry: str) -> None:
+    """Check that everything bmp needs is here; exit code 1 if something is not."""
+    from bmp.doctor import run_checks
+
+    failed = False
+    with _hold_back_stderr():
+        for check in run_checks(registry):
+            failed |= not check.passed
+            click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,85 @@
+"""Magnitude pruning with TF-MOT: weights of small magnitude go to zero while the model is fine-tuned."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bmp.config import PruningConfig
+from bmp.errors import ExportError
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from bmp.training import History, Trainer
+
+_RAMP = 0.6
+"""Share of the fine-tuning during which sparsity rises; the rest lets the kept weights settle."""
+
+
+def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tuple["keras.Model", "History"]:
+    """Returns a pruned, fine-tuned copy of a functional model, and the epochs that took.
+
+    The kernels of dense and convolutional layers are pruned; everything else stays as it is. The model
+    given is not touched.
+
+    Raises:
+        ExportError: The model has no layer that can be pruned, or a kernel is not as sparse as asked.
+
+    Reference:
+        Zhu and Gupta: To prune, or not to prune, 2017, section 3 (the polynomial schedule).
+    """
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+
+    end_step = max(2, round(_RAMP * config.epochs * trainer.steps_per_epoch))
+    schedule = tfmot.sparsity.keras.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=config.sparsity,
+        begin_step=0,
+        end_step=end_step,
+        frequency=max(1, min(100, end_step // 20)),
+    )
+
+    def wrap(layer: Any) -> Any:
+        copy = layer.__class__.from_config(layer.get_config())  # the wrapper would share the layer it is given
+        if isinstance(layer, _prunable_layers(keras)):
+            return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
+        return copy
+
+    with trainer.strategy.scope():
+        wrapped = keras.models.clone_model(model, clone_function=wrap)
+    for new, old in zip(wrapped.layers, model.layers, strict=True):
+        getattr(new, "layer", new).set_weights(old.get_weights())  # into the layer inside a pruning wrapper
+    history = trainer.fit(
+        wrapped,
+        stage="prune",
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
+    )
+    stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
+    _check_sparsity(stripped, config.sparsity)
+    return stripped, history
+
+
+def _prunable_layers(keras: Any) -> tuple[type, ...]:
+    return (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+
+def _check_sparsity(model: "keras.Model", sparsity: float) -> None:
+    import tf_keras as keras
+
+    layers: list[Any] = [layer for layer in model.layers if isinstance(layer, _prunable_layers(keras))]
+    kernels = {layer.name: layer.kernel.numpy() for layer in layers}
+    if not kernels:
+        raise ExportError(
+            f"The model '{model.name}' has no dense or convolutional layer to prune; set compress.pruning: null."
+        )
+    for name, kernel in kernels.items():
+        zeros = int(np.count_nonzero(kernel == 0))
+        if zeros < int(sparsity * kernel.size) - 1:
+            raise ExportError(
+                f"Layer '{name}' came out of pruning with {zeros / kernel.size:.1%} zeros instead of {sparsity:.1%}.",
+                expected=f"{sparsity:.1%}",
+                received=f"{zeros / kernel.size:.1%}",
+            )

@@ -1,0 +1,274 @@
+"""A recipe written down: pydantic models, YAML in, overrides, resolved YAML out."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bmp.errors import ConfigError, UnknownNameError, suggest
+from bmp.names import check_model_name
+
+RECIPES_DIR = Path(__file__).parent / "recipes"
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class SplitConfig(Section):
+    """Fractions of the examples; they add up to 1."""
+
+    train: Fraction = 0.70
+    """What the weights are fitted on, and what calibrates quantization."""
+    validation: Fraction = 0.15
+    """What choices are made on: the best epoch's look, the recommended variant."""
+    test: Fraction = 0.15
+    """Measured once, for the report."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "SplitConfig":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test add up to {total:g}; they must add up to 1")
+        return self
+
+
+class DataConfig(Section):
+    """Where examples come from and how they are dealt out."""
+
+    source: str
+    """An entry of bmp.data.SOURCES."""
+    args: dict[str, Any] = {}
+    """Arguments of the source."""
+    split: SplitConfig = SplitConfig()
+    stratify: bool = True
+    """Whether each class has the same share in every split."""
+    batch_size: int = Field(64, ge=1)
+    """Examples a step consumes, over all replicas."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    build: str
+    """An entry of bmp.models.MODELS."""
+    args: dict[str, Any] = {}
+    """Arguments of the builder."""
+
+
+class DistributionConfig(Section):
+    """Which devices take part."""
+
+    strategy: str = "mirrored"
+    """An entry of bmp.distribution.STRATEGIES."""
+
+
+class TrainConfig(Section):
+    """How the weights are fitted."""
+
+    epochs: int = Field(20, ge=1)
+    """Passes over the training split."""
+    optimizer: str = "adam"
+    """An entry of bmp.training.OPTIMIZERS."""
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class PruningConfig(Section):
+    """Magnitude pruning with a polynomial schedule (TF-MOT), then its fine-tuning."""
+
+    sparsity: Fraction = 0.80
+    """Share of each kernel's weights that ends at zero."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the training split; the schedule reaches `sparsity` at 60 percent of them."""
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class QuantizationConfig(Section):
+    """Post-training int8 quantization of weights and activations (LiteRT), float inputs and outputs."""
+
+    calibration_examples: int = Field(512, ge=1)
+    """Examples of the training split that set the activation ranges."""
+
+
+class CompressConfig(Section):
+    """Which compressed variants are made, and how much accuracy one may cost."""
+
+    max_drop: float = Field(0.01, ge=0, lt=1)
+    """Largest accepted loss of validation accuracy against the uncompressed model, 0 to 1."""
+    pruning: PruningConfig | None = PruningConfig()
+    """Null makes no pruned variant."""
+    quantization: QuantizationConfig | None = QuantizationConfig()
+    """Null makes no int8 variant."""
+
+
+class PublishConfig(Section):
+    """Where the finished version goes."""
+
+    name: str
+    """Name of the model in the registry."""
+    root: str = "registry"
+    """Directory of the registry."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_model_name(cls, name: str) -> str:
+        return check_model_name(name)
+
+
+class Recipe(Section):
+    """One whole run, written down."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Fixes the split, the initial weights, the order of examples and the calibration examples."""
+    data: DataConfig
+    model: ModelConfig
+    distribution: DistributionConfig = DistributionConfig()
+    train: TrainConfig = TrainConfig()
+    compress: CompressConfig = CompressConfig()
+    publish: PublishConfig
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: `1e-3` is a number, a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses duplicate keys, of which plain YAML would keep the last."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def list_recipes() -> list[str]:
+    """Returns the names of the shipped recipes."""
+    return sorted(path.stem for path in RECIPES_DIR.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a shipped recipe by name, or any recipe by path, and applies overrides.
+
+    Args:
+        name_or_path: `digits`, or a path that ends in `.yaml` or `.yml`.
+        overrides: `section.key=value` each, the value in YAML.
+
+    Raises:
+        ConfigError: Unknown recipe, key or override, wrong type, values that contradict each other.
+    """
+    path = _find_recipe(name_or_path)
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds no recipe; expected sections such as data:, model: and publish:.")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _to_config_error(error, str(name_or_path)) from error
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Writes the resolved recipe, every default spelled out; `load_recipe` reads it."""
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def _find_recipe(name_or_path: str) -> Path:
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ConfigError(f"There is no recipe file {path}.", expected="a YAML file", received=str(path))
+        return path
+    known = list_recipes()
+    if name_or_path not in known:
+        raise UnknownNameError(
+            f"No recipe is named '{name_or_path}'. Known: {', '.join(known)}, or a path to a .yaml file."
+            f"{suggest(name_or_path, known)}",
+            expected=f"one of {', '.join(known)}",
+            received=name_or_path,
+        )
+    return RECIPES_DIR / f"{name_or_path}.yaml"
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.split(".")
+    if not equals or not all(steps):
+        raise ConfigError(
+            f"The override '{override}' is not of the form section.key=value, such as train.epochs=5.",
+            expected="section.key=value",
+            received=override,
+        )
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of the override '{override}' is not valid YAML: {_one_line(error)}.") from error
+    section = tree
+    for step in steps[:-1]:
+        if section.get(step) is None:  # absent or null: an override below it brings the section into being
+            section[step] = {}
+        section = section[step]
+        if not isinstance(section, dict):
+            raise ConfigError(f"The override '{override}' reaches into '{step}', which is a value, not a section.")
+    section[steps[-1]] = value
+
+
+def _to_config_error(error: ValidationError, recipe: str) -> ConfigError:
+    """Says the first problem of a validation in one sentence, with a guess for an unknown key."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(step) for step in problem["loc"])
+    received = repr(problem["input"])
+    received = received if len(received) <= 80 else received[:77] + "..."
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _keys_of(problem["loc"][:-1])
+        section = ".".join(str(step) for step in problem["loc"][:-1]) or "the top level"
+        return ConfigError(
+            f"Recipe {recipe}: unknown key '{where}'; {section} knows {', '.join(known)}."
+            f"{suggest(str(problem['loc'][-1]), known)}{more}",
+            expected=", ".join(known),
+            received=where,
+        )
+    if problem["type"] == "missing":
+        return ConfigError(f"Recipe {recipe}: '{where}' is missing.{more}", expected=where, received="nothing")
+    if problem["type"] == "value_error":
+        detail = str(problem["ctx"]["error"]).rstrip(".")
+        return ConfigError(f"Recipe {recipe}: {where}: {detail}.{more}", expected=detail, received=received)
+    detail = problem["msg"][0].lower() + problem["msg"][1:]
+    return ConfigError(
+        f"Recipe {recipe}: '{where}' is {received}, but {detail}.{more}", expected=detail, received=received
+    )
+
+
+def _keys_of(path: Sequence[str | int]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for step in path:
+        annotation = section.model_fields[str(step)].annotation
+        section = next(kind for kind in (annotation, *get_args(annotation)) if _is_section(kind))
+    return list(section.model_fields)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

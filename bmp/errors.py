@@ -1,0 +1,129 @@
+"""Every error bmp raises on purpose, one tree.
+
+    BmpError
+    ├── ConfigError            a recipe, an override or a command line is wrong    (ValueError)
+    │   └── UnknownNameError   a name that no catalog entry has                    (KeyError)
+    ├── DataError              examples that cannot be used                        (ValueError)
+    ├── SignatureError         arrays that do not fit a model's signature          (ValueError)
+    ├── RequestError           a request that cannot be understood                 (ValueError)
+    ├── TrainingError          training cannot go on                               (RuntimeError)
+    ├── ExportError            a model cannot be written in a format               (RuntimeError)
+    ├── ProofError             an exported file does not do what the model does    (RuntimeError)
+    ├── ArtifactError          a model directory is incomplete, altered or foreign (ValueError)
+    ├── RegistryError          the registry cannot do what was asked               (RuntimeError)
+    │   └── NotFoundError      no such model, version or alias                     (LookupError)
+    ├── NotReadyError          the model is still loading                          (RuntimeError)
+    └── InferenceError         a model gave no usable answer                       (RuntimeError)
+
+A message says what happened, what was expected and how to fix it. `expected` and `received` carry the
+evidence apart from the sentence, so that a server can hand them to a program.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BmpError(Exception):
+    """Root of every error bmp raises on purpose.
+
+    Args:
+        message: What happened, what was expected, how to fix it; whole sentences.
+        expected: What would have been right, in short.
+        received: What came instead, in short.
+    """
+
+    code = "error"
+    """Stable name of the kind of error, for programs."""
+
+    def __init__(self, message: str, *, expected: str | None = None, received: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.expected = expected
+        self.received = received
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(BmpError, ValueError):
+    """A recipe, an override or a command line is wrong; nothing has been written."""
+
+    code = "invalid_config"
+
+
+class UnknownNameError(ConfigError, KeyError):
+    """A name that no entry has."""
+
+    code = "unknown_name"
+
+
+class DataError(BmpError, ValueError):
+    """Examples that cannot be used."""
+
+    code = "invalid_data"
+
+
+class SignatureError(BmpError, ValueError):
+    """Arrays that do not fit the signature of a model."""
+
+    code = "invalid_input"
+
+
+class RequestError(BmpError, ValueError):
+    """A request that cannot be understood."""
+
+    code = "invalid_request"
+
+
+class TrainingError(BmpError, RuntimeError):
+    """Training cannot go on."""
+
+    code = "training_failed"
+
+
+class ExportError(BmpError, RuntimeError):
+    """A model cannot be written in a format."""
+
+    code = "export_failed"
+
+
+class ProofError(BmpError, RuntimeError):
+    """An exported file does not do what the model does."""
+
+    code = "proof_failed"
+
+
+class ArtifactError(BmpError, ValueError):
+    """A model directory is incomplete, altered or foreign."""
+
+    code = "invalid_artifact"
+
+
+class RegistryError(BmpError, RuntimeError):
+    """The registry cannot do what was asked."""
+
+    code = "registry_error"
+
+
+class NotFoundError(RegistryError, LookupError):
+    """There is no such model, version or alias."""
+
+    code = "not_found"
+
+
+class NotReadyError(BmpError, RuntimeError):
+    """The model is still loading."""
+
+    code = "not_ready"
+
+
+class InferenceError(BmpError, RuntimeError):
+    """A model gave no usable answer."""
+
+    code = "inference_failed"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` for the closest known name, or an empty string."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

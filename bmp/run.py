@@ -1,0 +1,192 @@
+"""The whole flow, one line a stage: load, train, compress, export, prove, choose, publish."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from bmp.artifact.artifact import RECIPE_FILE, export_variant, lay_out, seal, write_uncompressed
+from bmp.artifact.manifest import Manifest
+from bmp.artifact.proof import measure, prove
+from bmp.artifact.table import build_table, explain_verdicts, to_rows
+from bmp.compression import choose, make_candidates
+from bmp.config import Recipe, load_recipe, write_recipe
+from bmp.data import SOURCES, Dataset, load_data
+from bmp.distribution import STRATEGIES
+from bmp.errors import ConfigError
+from bmp.models import MODELS
+from bmp.registry import Registry, Version
+from bmp.training import OPTIMIZERS, History, Trainer
+from bmp.training.history import plot_history, write_history
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run leaves behind.
+
+    Args:
+        directory: Resolved recipe, history (CSV and PNG) and the table of variants (JSON).
+        version: What was published.
+        manifest: Of that version; `manifest.variants` is the table.
+        history: Every epoch, fine-tuning included.
+        data: The examples, split.
+        model: The uncompressed Keras model.
+    """
+
+    directory: Path
+    version: Version
+    manifest: Manifest
+    history: History
+    data: Dataset
+    model: "keras.Model"
+
+
+def run(recipe: Recipe | str, *, run_dir: str | Path | None = None, console: Console | None = None) -> Run:
+    """Trains, compresses, proves and publishes what a recipe describes.
+
+    Args:
+        recipe: A recipe, or the name or path of one.
+        run_dir: A new or empty directory; by default a new one under `runs/`.
+        console: Where progress is shown; by default standard output.
+
+    Raises:
+        ConfigError: The recipe cannot be carried out; nothing has been written.
+        DataError: The examples cannot be used; nothing has been written.
+        TrainingError: The loss is no longer finite.
+        ExportError: The model cannot be exported.
+        ProofError: An exported file does not do what the model does; nothing was published.
+        RegistryError: The registry cannot be written to.
+    """
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    console = console or Console()
+    build = _look_up(recipe)
+    data = load_data(build.data, recipe.data, recipe.seed)
+    strategy, model = _build_model(recipe, build, data)
+    registry = Registry(recipe.publish.root)
+    registry.check_writable()
+    directory = _make_directory(run_dir, recipe)
+    _say_plan(console, recipe, data, model, strategy.num_replicas_in_sync)
+
+    trainer = Trainer(
+        data,
+        strategy,
+        build_optimizer=build.optimizer,
+        batch_size=recipe.data.batch_size,
+        seed=recipe.seed,
+        console=console,
+    )
+    history = trainer.fit(model, epochs=recipe.train.epochs, learning_rate=recipe.train.learning_rate)
+    candidates, fine_tuning = make_candidates(model, recipe.compress, trainer, recipe.seed)
+    history.extend(fine_tuning)
+    write_history(history, directory / "history.csv")
+    plot_history(history, directory / "history.png")
+
+    artifact = directory / "artifact"
+    with console.status("exporting and proving"):
+        exports = [export_variant(c.name, c.model, data.signature, artifact, c.calibration) for c in candidates]
+        write_uncompressed(model, data.signature, artifact, data.validation)
+        evidence = prove(exports, data.validation)
+        choice = choose(
+            {name: found.validation_accuracy for name, found in evidence.items()},
+            {name: found.gzip_bytes for name, found in evidence.items()},
+            recipe.compress.max_drop,
+        )
+        measured = measure(exports, evidence, data.test)
+    _add_records(directory, artifact)
+    manifest = seal(
+        artifact,
+        name=recipe.publish.name,
+        created=datetime.now(UTC),
+        data=data,
+        recommended=choice.recommended,
+        max_drop=recipe.compress.max_drop,
+        verdicts=choice.verdicts,
+        places=lay_out(exports, choice.recommended, choice.passed, artifact),
+        measured=measured,
+    )
+    (directory / "variants.json").write_text(json.dumps(to_rows(manifest), indent=2) + "\n", encoding="utf-8")
+    version = registry.publish(artifact, recipe.publish.name)
+    shutil.rmtree(artifact)  # published now; the run directory keeps the records
+    _say_result(console, directory, manifest, version, registry)
+    return Run(directory, version, manifest, history, data, model)
+
+
+@dataclass(frozen=True)
+class _Builders:
+    """The catalog entries a recipe names, their arguments filled in."""
+
+    data: Callable[..., Any]
+    model: Callable[..., Any]
+    strategy: Callable[..., Any]
+    optimizer: Callable[..., Any]
+
+
+def _look_up(recipe: Recipe) -> _Builders:
+    return _Builders(
+        SOURCES.bind(recipe.data.source, recipe.data.args),
+        MODELS.bind(recipe.model.build, recipe.model.args),
+        STRATEGIES.bind(recipe.distribution.strategy, {}),
+        OPTIMIZERS.bind(recipe.train.optimizer, {}),
+    )
+
+
+def _build_model(recipe: Recipe, build: _Builders, data: Dataset) -> "tuple[Any, keras.Model]":
+    import tf_keras as keras
+
+    keras.utils.set_random_seed(recipe.seed)
+    strategy = build.strategy()
+    with strategy.scope():
+        return strategy, build.model(data.signature)
+
+
+def _make_directory(run_dir: str | Path | None, recipe: Recipe) -> Path:
+    """Makes the run directory, the resolved recipe in it, and returns it."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{recipe.publish.name}-{stamp}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise ConfigError(f"The run directory {directory} is not empty; name a new one.")
+        (directory / "artifact").mkdir()
+        write_recipe(recipe, directory / "recipe.yaml")
+    except OSError as error:
+        raise ConfigError(f"The run directory {directory} cannot be made: {error}.") from error
+    return directory
+
+
+def _add_records(directory: Path, artifact: Path) -> None:
+    (artifact / "bmp" / "plots").mkdir(parents=True)
+    shutil.copy(directory / "recipe.yaml", artifact / RECIPE_FILE)
+    shutil.copy(directory / "history.csv", artifact / "bmp" / "history.csv")
+    shutil.copy(directory / "history.png", artifact / "bmp" / "plots" / "history.png")
+
+
+def _say_plan(console: Console, recipe: Recipe, data: Dataset, model: "keras.Model", replicas: int) -> None:
+    splits = f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples"
+    where = f"{recipe.distribution.strategy}, {replicas} replica{'s' if replicas > 1 else ''}"
+    console.print(
+        f"{recipe.publish.name}: {splits}; {model.name} of {model.count_params():,} parameters; {where}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _say_result(console: Console, directory: Path, manifest: Manifest, version: Version, registry: Registry) -> None:
+    serve = f"bmp serve --model {version.name}"
+    if registry.root != Path("registry"):
+        serve += f" --registry {registry.root}"
+    console.print()
+    console.print(build_table(manifest))
+    for line in explain_verdicts(manifest):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"records    {directory}", highlight=False, soft_wrap=True)
+    console.print(f"published  {version.path}  (version {version.number})", highlight=False, soft_wrap=True)
+    console.print(f"serve it   {serve}", highlight=False, soft_wrap=True)

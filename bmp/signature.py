@@ -1,0 +1,156 @@
+"""Names, dtypes and shapes of what goes into and comes out of a model; numpy only.
+
+Data declares a signature, models are built from it, artifacts store it, serving checks requests with it.
+Shapes are those of one example: the leading batch dimension `B` is implied everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bmp.errors import ArtifactError, SignatureError, suggest
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor.
+
+    Args:
+        name: As clients say it.
+        dtype: A numpy dtype name, such as `float32`.
+        shape: Shape of one example; `None` where any size is accepted.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        try:
+            np.dtype(self.dtype)
+        except TypeError as error:
+            raise SignatureError(
+                f"Tensor '{self.name}' has the unknown dtype '{self.dtype}'; use a numpy name such as float32."
+            ) from error
+
+    def __str__(self) -> str:
+        dims = ", ".join(["B", *("?" if size is None else str(size) for size in self.shape)])
+        return f"{self.dtype} ({dims})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, which `from_dict` reads."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "TensorSpec":
+        """Reads the JSON form.
+
+        Raises:
+            ArtifactError: It is not one.
+        """
+        try:
+            shape = tuple(data["shape"])
+            if not all(size is None or (type(size) is int and size >= 0) for size in shape):
+                raise ValueError(f"shape {data['shape']}")
+            return cls(str(data["name"]), str(data["dtype"]), shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"Not a tensor description: {data!r} ({error}).") from error
+
+    def check(self, array: np.ndarray) -> None:
+        """Checks a batch against the specification.
+
+        Args:
+            array: `(B, *shape)`.
+
+        Raises:
+            SignatureError: Wrong rank, width or dtype, or an empty batch.
+        """
+        shape = array.shape
+        fits = len(shape) == len(self.shape) + 1 and all(
+            want is None or want == have for want, have in zip(self.shape, shape[1:], strict=False)
+        )
+        if not fits:
+            raise SignatureError(
+                f"Input '{self.name}' has shape {shape}; expected {self}, where B is any number of examples.",
+                expected=str(self),
+                received=f"{array.dtype} {shape}",
+            )
+        if array.dtype != self.dtype:
+            raise SignatureError(
+                f"Input '{self.name}' is {array.dtype}; expected {self.dtype}.",
+                expected=str(self),
+                received=f"{array.dtype} {shape}",
+            )
+        if shape[0] == 0:
+            raise SignatureError(
+                f"Input '{self.name}' holds no example; expected at least one.",
+                expected=str(self),
+                received="an empty batch",
+            )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What goes into a model and what comes out."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, which `from_dict` reads."""
+        return {
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Signature":
+        """Reads the JSON form.
+
+        Raises:
+            ArtifactError: It is not one.
+        """
+        if not isinstance(data, Mapping) or not {"inputs", "outputs"} <= set(data):
+            raise ArtifactError(f"Not a signature: {data!r}.", expected="an object with inputs and outputs")
+        return cls(*(tuple(TensorSpec.from_dict(spec) for spec in data[key]) for key in ("inputs", "outputs")))
+
+    def check_inputs(self, arrays: Mapping[str, np.ndarray]) -> int:
+        """Checks a batch of named inputs and returns its size B.
+
+        Raises:
+            SignatureError: An input is missing, unknown, of the wrong shape or dtype, or the inputs
+                disagree on the batch size.
+        """
+        known = [spec.name for spec in self.inputs]
+        for name in arrays:
+            if name not in known:
+                raise SignatureError(
+                    f"The model has no input '{name}'. Inputs: {', '.join(known)}.{suggest(name, known)}",
+                    expected=", ".join(known),
+                    received=name,
+                )
+        for spec in self.inputs:
+            if spec.name not in arrays:
+                raise SignatureError(
+                    f"Input '{spec.name}' is missing; expected {spec}.",
+                    expected=str(spec),
+                    received="nothing",
+                )
+            spec.check(arrays[spec.name])
+        return _common_batch_size(known, [arrays[name] for name in known])
+
+
+def _common_batch_size(names: Sequence[str], arrays: Sequence[np.ndarray]) -> int:
+    sizes = [len(array) for array in arrays]
+    if len(set(sizes)) > 1:
+        received = ", ".join(f"{name}: {size}" for name, size in zip(names, sizes, strict=True))
+        raise SignatureError(
+            f"The inputs disagree on the number of examples ({received}); send the same number for each.",
+            expected="one batch size",
+            received=received,
+        )
+    return sizes[0]

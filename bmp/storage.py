@@ -1,0 +1,49 @@
+"""Files that survive a crash: written aside, synced, then renamed into place."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replaces a file: a reader, or a machine after a power cut, sees the old bytes or the new, never a mix."""
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        with aside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def append_durably(path: Path, line: bytes) -> None:
+    """Appends bytes to a file and waits until they are on the disk."""
+    is_new = not path.exists()
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_directory(path.parent)
+
+
+def sync_tree(directory: Path) -> None:
+    """Waits until every file and directory below, and the directory itself, are on the disk."""
+    for parent, _, files in os.walk(directory, topdown=False):
+        for name in files:
+            with (Path(parent) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(parent))
+
+
+def sync_directory(directory: Path) -> None:
+    """Waits until the entries of a directory (creations, renames) are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""Callbacks of every fit: what is written down, and what a person sees meanwhile."""
+
+import math
+import time
+from typing import Any
+
+import tf_keras as keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bmp.errors import TrainingError
+from bmp.training.history import Epoch, History
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes down each epoch, and stops a run whose loss is no longer finite.
+
+    Args:
+        stage: What is being done.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.history = History()
+        self._stage = stage
+        self._started_s = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
+        self._started_s = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Appends the epoch.
+
+        Raises:
+            TrainingError: The loss is not finite.
+        """
+        figures = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        if not math.isfinite(figures["loss"]):
+            raise TrainingError(
+                f"The loss is {figures['loss']} after epoch {epoch + 1} of the stage '{self._stage}'. "
+                "Lower the learning rate, or look for extreme values in the data.",
+                expected="a finite loss",
+                received=str(figures["loss"]),
+            )
+        duration_s = time.perf_counter() - self._started_s
+        self.history.epochs.append(Epoch(self._stage, epoch + 1, **figures, duration_s=duration_s))
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows a bar on a terminal and one line an epoch everywhere: steps, examples/s, loss and metrics of each epoch.
+
+    Args:
+        stage: What is being done, as the line begins.
+        num_examples: Of one epoch.
+        batch_size: Of one step, over all replicas.
+        console: Where to write.
+    """
+
+    def __init__(self, stage: str, num_examples: int, batch_size: int, console: Console) -> None:
+        super().__init__()
+        self._stage = stage
+        self._num_examples = num_examples
+        self._steps = -(-num_examples // batch_size)
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._started_s = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Opens the bar."""
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the bar of an epoch."""
+        self._started_s = time.perf_counter()
+        label = f"{self._stage} {epoch + 1}/{self.params['epochs']}"
+        self._task = self._progress.add_task(label, total=self._steps, figures="")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar."""
+        if self._task is not None and self._console.is_terminal:
+            figures = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+            self._progress.update(self._task, completed=batch + 1, figures=figures)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Leaves one line for the epoch."""
+        duration_s = time.perf_counter() - self._started_s
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        rate = self._num_examples / duration_s
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        total = self.params["epochs"]
+        self._console.print(
+            f"{self._stage} {epoch + 1:>{len(str(total))}}/{total}  {figures}  {rate:,.0f} examples/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the bar."""
+        self._progress.stop()
+
+    def close(self) -> None:
+        """Gives the terminal back, also after an exception in the middle of an epoch."""
+        self._progress.stop()

@@ -1,0 +1,278 @@
+"""JSON to arrays and back: strict about types, exact about what is wrong.
+
+There are two ways in, with one verdict. The fast one takes the usual body, one key with a rectangle of
+numbers: simdjson parses it, and the body's skeleton (what is left when digits and spaces are taken out) proves
+the rectangle. Everything else takes the exact one, which walks the value and can say where it is wrong.
+"""
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+
+from bmp.errors import RequestError, SignatureError, suggest
+from bmp.signature import Arrays, Signature, TensorSpec
+
+INPUT_KEYS = ("x_test", "instances")
+_KNOWN_KEYS = (*INPUT_KEYS, "model", "version")
+_EXAMPLE = '{"x_test": [[…], …]}'
+_NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
+_MAX_FAST_ROWS = 64
+_MAX_RANK = 32
+_local = threading.local()  # a simdjson parser serves one document at a time
+_ACCEPTED_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
+_WANTED = {"f": "a number", "i": "a whole number", "u": "a whole number", "b": "true or false"}
+_KIND = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object", list: "an array"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """The body of a prediction request, before its inputs have met a signature.
+
+    Args:
+        key: The key the inputs came under.
+        inputs: As JSON gave them.
+        model: Name of the model, if given.
+        version: Its version, if given.
+    """
+
+    key: str
+    inputs: Any
+    model: str | None = None
+    version: int | None = None
+
+    def to_arrays(self, signature: Signature) -> Arrays:
+        """Returns `(B, *shape)` by input name; the signature's own check is still to come.
+
+        Raises:
+            SignatureError: The inputs are no rectangles of numbers that fit the dtypes.
+        """
+        names = [spec.name for spec in signature.inputs]
+        if not isinstance(self.inputs, dict):
+            if len(names) > 1:
+                raise SignatureError(
+                    f"The model has {len(names)} inputs; expected an object with {', '.join(names)} under "
+                    f"'{self.key}'.",
+                    expected=f"an object with {', '.join(names)}",
+                    received=_kind(self.inputs),
+                )
+            return {names[0]: to_array(self.inputs, signature.inputs[0], self.key)}
+        unknown = [name for name in self.inputs if name not in names]
+        if unknown:
+            raise SignatureError(
+                f"The model has no input '{unknown[0][:80]}'. Inputs: {', '.join(names)}."
+                f"{suggest(unknown[0][:80], names)}",
+                expected=", ".join(names),
+                received=unknown[0][:80],
+            )
+        return {
+            spec.name: to_array(self.inputs[spec.name], spec, f"{self.key}.{spec.name}")
+            for spec in signature.inputs
+            if spec.name in self.inputs
+        }
+
+
+def decode_request(body: bytes) -> Request:
+    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model and version.
+
+    Raises:
+        RequestError: Not JSON, not an object, no inputs, an unknown key, or a model or version of a wrong type.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(
+            f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).",
+            expected=_EXAMPLE,
+            received="invalid JSON" if body else "an empty body",
+        ) from None
+    if not isinstance(parsed, dict):
+        raise RequestError(
+            f"The body is {_kind(parsed)}; expected an object such as {_EXAMPLE}.",
+            expected=_EXAMPLE,
+            received=_kind(parsed),
+        )
+    for key in parsed:
+        if key not in _KNOWN_KEYS:
+            raise RequestError(
+                f"The body has the unknown key '{key[:80]}'; known are {', '.join(_KNOWN_KEYS)}."
+                f"{suggest(key[:80], _KNOWN_KEYS)}",
+                expected=", ".join(_KNOWN_KEYS),
+                received=key[:80],
+            )
+    given = [key for key in INPUT_KEYS if key in parsed]
+    if len(given) != 1:
+        raise RequestError(
+            f"The body holds {' and '.join(given) or 'no inputs'}; expected exactly one of "
+            f"{' and '.join(INPUT_KEYS)}, such as {_EXAMPLE}.",
+            expected=_EXAMPLE,
+            received=", ".join(parsed) or "an empty object",
+        )
+    model, version = parsed.get("model"), parsed.get("version")
+    _check_type("model", model, str, "a string, the name of a model")
+    _check_type("version", version, int, "a whole number")
+    return Request(given[0], parsed[given[0]], model, version)
+
+
+def decode_rectangle(body: bytes, signature: Signature) -> Arrays | None:
+    """Reads the usual body, fast: one key, one float input, a rectangle of numbers of the right width.
+
+    Returns:
+        What `decode_request` and `Request.to_arrays` would return for the same body, or None for a body that
+        is theirs to judge.
+    """
+    if len(signature.inputs) != 1:
+        return None
+    spec = signature.inputs[0]
+    if spec.dtype not in ("float32", "float64") or None in spec.shape or not spec.shape:
+        return None
+    try:
+        document = _parser().parse(body)
+        (key,) = document.keys()
+        if key not in INPUT_KEYS:
+            return None
+        rows = len(document[key])
+        if not 0 < rows <= _MAX_FAST_ROWS or body.translate(None, _NUMBER_BYTES) != _skeleton(key, rows, spec.shape):
+            return None
+        numbers = np.frombuffer(document[key].as_buffer(of_type="d"))
+    except (ValueError, TypeError, RuntimeError, AttributeError):  # what simdjson says of anything unusual
+        return None
+    with np.errstate(over="ignore"):
+        array = numbers.astype(spec.dtype).reshape(rows, *spec.shape)
+    return {spec.name: array} if np.isfinite(array).all() else None
+
+
+def encode_prediction(outputs: Arrays) -> bytes:
+    """Writes `{"prediction": [[…], …]}`; an object of outputs by name where there are several."""
+    prediction = next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    return orjson.dumps({"prediction": prediction}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
+    """Turns nested lists into an array, converting nothing that is not a number of the right kind.
+
+    Args:
+        value: As JSON gave it.
+        spec: Gives the dtype; the shape is not checked here.
+        where: The place in the body, as an error names it.
+
+    Raises:
+        SignatureError: Not lists, ragged, too deep, or an element that is no number of this dtype.
+    """
+    if not isinstance(value, list):
+        raise SignatureError(
+            f"{where} is {_kind(value)}; expected a list of examples, {spec}.",
+            expected=str(spec),
+            received=_kind(value),
+        )
+    leaves, rank = value, 1
+    while leaves and set(map(type, leaves)) == {list}:
+        if len(set(map(len, leaves))) > 1 or rank == _MAX_RANK:
+            raise _explain(value, spec, where)
+        leaves, rank = list(chain.from_iterable(leaves)), rank + 1
+    if not set(map(type, leaves)) <= _accepted_types(spec):
+        raise _explain(value, spec, where)
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(value, dtype=spec.dtype)
+    except OverflowError:
+        raise _out_of_range(spec, where) from None
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _out_of_range(spec, where + _to_path(tuple(np.argwhere(~np.isfinite(array))[0])))
+    return array
+
+
+def _parser() -> Any:
+    try:
+        return _local.parser
+    except AttributeError:
+        _local.parser = simdjson.Parser()
+        return _local.parser
+
+
+@lru_cache(maxsize=256)
+def _skeleton(key: str, rows: int, shape: tuple[int, ...]) -> bytes:
+    """What a body of this shape looks like once the bytes of numbers are taken out, the key's included."""
+    piece = b"," * (shape[-1] - 1)
+    for size in (*reversed(shape[:-1]), rows):
+        piece = b",".join([b"[" + piece + b"]"] * size)
+    return b'{"' + key.encode().translate(None, _NUMBER_BYTES) + b'":[' + piece + b"]}"
+
+
+def _accepted_types(spec: TensorSpec) -> set[type]:
+    return _ACCEPTED_TYPES.get(np.dtype(spec.dtype).kind, set())
+
+
+def _explain(value: list[Any], spec: TensorSpec, where: str) -> SignatureError:
+    """Finds the first place, in reading order, where nested lists stop being a rectangle of numbers."""
+    shape = _first_shape(value)
+
+    def search(node: Any, path: tuple[int, ...]) -> SignatureError | None:
+        depth = len(path)
+        place = where + _to_path(path)
+        if depth == len(shape):
+            if type(node) in _accepted_types(spec):
+                return None
+            received, wanted = _kind(node), _WANTED.get(np.dtype(spec.dtype).kind, spec.dtype)
+            return SignatureError(
+                f"{place} is {received}; expected {wanted} for {spec}.", expected=spec.dtype, received=received
+            )
+        if not isinstance(node, list):
+            return SignatureError(
+                f"{place} is {_kind(node)}, but its neighbours are lists; expected {spec}.",
+                expected=str(spec),
+                received=_kind(node),
+            )
+        if len(node) != shape[depth]:
+            return SignatureError(
+                f"{place} has {len(node)} elements, but its neighbours have {shape[depth]}; expected {spec}.",
+                expected=f"{shape[depth]} elements",
+                received=f"{len(node)} elements",
+            )
+        return next(filter(None, (search(child, (*path, index)) for index, child in enumerate(node))), None)
+
+    too_deep = SignatureError(
+        f"{where} is nested more than {_MAX_RANK} lists deep; expected {spec}.",
+        expected=str(spec),
+        received=f"over {_MAX_RANK} levels",
+    )
+    return too_deep if len(shape) >= _MAX_RANK else search(value, ()) or too_deep
+
+
+def _first_shape(value: Any) -> tuple[int, ...]:
+    """Returns the shape that the first element of each level suggests, down to the rank that is accepted."""
+    shape: list[int] = []
+    while isinstance(value, list) and len(shape) < _MAX_RANK:
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _to_path(index: tuple[Any, ...]) -> str:
+    return "".join(f"[{int(step)}]" for step in index)
+
+
+def _out_of_range(spec: TensorSpec, where: str) -> SignatureError:
+    return SignatureError(
+        f"{where} holds a number that {spec.dtype} cannot represent.",
+        expected=spec.dtype,
+        received="out of range",
+    )
+
+
+def _check_type(key: str, value: Any, wanted: type, description: str) -> None:
+    if value is not None and type(value) is not wanted:
+        raise RequestError(
+            f"'{key}' is {_kind(value)}; expected {description}.", expected=description, received=_kind(value)
+        )
+
+
+def _kind(value: Any) -> str:
+    return _KIND.get(type(value), "a number")

@@ -1,0 +1,1 @@
+"""The doors of HTTP: one Flask blueprint a protocol."""

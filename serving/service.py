@@ -1,0 +1,199 @@
+"""The one room behind all doors: models loaded, requests answered; no web."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bmp.artifact.manifest import Manifest, check_file
+from bmp.artifact.samples import SAMPLES_FILE, read_samples
+from bmp.errors import BmpError, InferenceError, NotFoundError, NotReadyError, RequestError, suggest
+from bmp.registry import Registry, Version
+from bmp.signature import Arrays, Signature
+from serving.engines import ENGINES, LiteRTEngine
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version that answers requests."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    signature: Signature
+    engine: LiteRTEngine
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        """Checks a batch against the signature and runs it.
+
+        Args:
+            inputs: `(B, *shape)` by input name.
+
+        Raises:
+            SignatureError: The inputs do not fit.
+            InferenceError: The model answered with NaN or infinity.
+        """
+        self.signature.check_inputs(inputs)
+        outputs = self.engine.run(inputs)
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise InferenceError(f"Model '{self.name}' answered with a number that is not finite in '{name}'.")
+        return outputs
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a client needs to know, in JSON's types."""
+        variant = self.manifest.variant(self.manifest.recommended)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "signature": self.manifest.signature,
+            "labels": self.manifest.labels,
+            "variant": variant.name,
+            "metrics": variant.measured.model_dump(),
+            "created": self.manifest.created.isoformat(),
+        }
+
+
+def load_model(version: Version) -> LoadedModel:
+    """Loads the recommended variant of a version: digests checked, engine warmed with its own samples.
+
+    Raises:
+        ArtifactError: The version is damaged.
+    """
+    manifest = version.read_manifest()
+    signature = manifest.parsed_signature()
+    file = manifest.variant(manifest.recommended).file
+    assert file is not None, "the recommended variant always has a file"
+    engine = ENGINES["litert"](check_file(version.path, manifest, file), signature)
+    check_file(version.path, manifest, SAMPLES_FILE)
+    engine.warm_up(read_samples(version.path).inputs)
+    return LoadedModel(version.name, version.number, manifest, signature, engine)
+
+
+class Service:
+    """Every model of a registry, or the named ones, at the version its `production` alias or newest number says.
+
+    Args:
+        registry: Where they are.
+        names: Which ones; empty means all.
+    """
+
+    def __init__(self, registry: Registry, names: Iterable[str] = ()) -> None:
+        self._registry = registry
+        self._names = tuple(names)
+        self._loaded: dict[str, LoadedModel] = {}
+        self._failed: dict[str, str] = {}
+        self._finished = threading.Event()
+
+    def start(self) -> None:
+        """Loads in the background: until that is done, `check_ready` and `get` say so."""
+        threading.Thread(target=self.load, name="bmp-load", daemon=True).start()
+
+    def load(self) -> None:
+        """Loads every model; one that fails is reported and harms no other."""
+        try:
+            for name in self._names or self._registry.models():
+                self._load_one(name)
+        except Exception as error:  # also what nobody thought of must end as "not ready", not as a dead thread
+            self._failed["registry"] = f"{type(error).__name__} while reading the registry"
+            _log.exception("the registry %s cannot be read", self._registry.root)
+        finally:
+            self._finished.set()
+
+    def _load_one(self, name: str) -> None:
+        start = time.perf_counter()
+        try:
+            model = load_model(self._registry.resolve(name))
+        except BmpError as error:
+            self._failed[name] = str(error)
+            _log.error("model %s cannot be served: %s", name, error)
+        except Exception as error:
+            self._failed[name] = f"{type(error).__name__} while loading"
+            _log.exception("model %s cannot be served", name)
+        else:
+            self._loaded[name] = model
+            seconds = time.perf_counter() - start
+            _log.info("serving %s/%d, variant %s (%.2f s)", name, model.version, model.manifest.recommended, seconds)
+
+    def check_ready(self) -> None:
+        """Returns when requests can be answered.
+
+        Raises:
+            NotReadyError: Models are still loading, or none could be loaded.
+        """
+        if not self._finished.is_set():
+            raise NotReadyError("The models are still loading; try again in a second.")
+        if not self._loaded:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._failed.items())
+            raise NotReadyError(f"No model is being served. {reasons or 'The registry is empty.'}")
+
+    def models(self) -> list[LoadedModel]:
+        """Returns the models being served, by name."""
+        return [self._loaded[name] for name in sorted(self._loaded)]
+
+    def failures(self) -> dict[str, str]:
+        """Returns the models that could not be loaded, with the reason."""
+        return dict(self._failed)
+
+    def sole_model(self) -> LoadedModel | None:
+        """Returns the model that requests without a name mean, or None where that is not decided."""
+        if len(self._loaded) != 1 or not self._finished.is_set():
+            return None
+        return next(iter(self._loaded.values()))
+
+    def get(self, name: str | None = None, version: int | None = None) -> LoadedModel:
+        """Returns the model a request asks for.
+
+        Args:
+            name: Of the model; None where only one is served.
+            version: Its number; None for whichever is being served.
+
+        Raises:
+            NotReadyError: It is still loading.
+            NotFoundError: It is not served, or not at this version.
+            RequestError: No name was given and several models are served.
+        """
+        finished = self._finished.is_set()  # asked before the look-up: what is missing after it is missing
+        if name is None:
+            model = self._only_model(finished)
+        elif name in self._loaded:
+            model = self._loaded[name]
+        else:
+            raise self._explain_missing(name, finished)
+        if version is not None and version != model.version:
+            raise NotFoundError(
+                f"Model '{model.name}' is served at version {model.version}, not {version}.",
+                expected=str(model.version),
+                received=str(version),
+            )
+        return model
+
+    def _only_model(self, finished: bool) -> LoadedModel:
+        if not finished or not self._loaded:
+            self.check_ready()
+        if len(self._loaded) > 1:
+            known = ", ".join(sorted(self._loaded))
+            raise RequestError(
+                f'Several models are served ({known}); say which one with "model".',
+                expected=f'"model": one of {known}',
+                received="no model",
+            )
+        return next(iter(self._loaded.values()))
+
+    def _explain_missing(self, name: str, finished: bool) -> BmpError:
+        if not finished:
+            return NotReadyError("The models are still loading; try again in a second.")
+        known = ", ".join(sorted(self._loaded)) or "none"
+        if name in self._failed:
+            return NotReadyError(f"Model '{name}' could not be loaded. Served: {known}.")
+        return NotFoundError(
+            f"No model is named '{name[:80]}'. Served: {known}.{suggest(name[:80], self._loaded)}",
+            expected=known,
+            received=name[:80],
+        )

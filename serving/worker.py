@@ -1,0 +1,356 @@
+"""A gunicorn worker that reads whole requests on one event loop and only then calls the application.
+
+Use it as `worker_class = "serving.worker.BufferedWorker"`. With `threads = 1` the application runs on
+the loop itself, without any hand-over; with more, it runs on that many threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import suppress
+from datetime import timedelta
+from mmap import mmap
+from queue import SimpleQueue
+from select import EPOLLIN, epoll
+from threading import Thread
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+from wsgiref.util import FileWrapper
+
+from gunicorn.http.wsgi import WSGIErrorsWrapper
+from gunicorn.workers.base import Worker
+
+from serving.connection import NEVER, RUNNING, Connection, Exchange, HttpError, Server
+
+# Settings of gunicorn that would have no effect here: the value they must have and what to do instead.
+UNSUPPORTED = {
+    "is_ssl": (False, "put TLS in a proxy in front"),
+    "proxy_protocol": ("off", "let the proxy send X-Forwarded-* headers"),
+    "protocol": ("http", "let the proxy speak HTTP"),
+    "http_protocols": (["h1"], "put HTTP/2 in a proxy in front"),
+    "http2_cleartext": ("off", "put HTTP/2 in a proxy in front"),
+    "header_map": ("drop", "rename the headers in a proxy"),
+    "permit_obsolete_folding": (False, "mend the client"),
+    "strip_header_spaces": (False, "mend the client"),
+    "permit_unconventional_http_method": (False, "mend the client"),
+    "permit_unconventional_http_version": (False, "mend the client"),
+    "casefold_http_method": (False, "mend the client"),
+}
+SPARE_CONNECTIONS = 64  # that are told "overloaded" before new ones have to wait unaccepted
+LOAD_CELLS = 64
+POLITE_S = 0.01  # how long a worker leaves new connections to one that has fewer
+POLITE_POLL_S = 0.001
+STOP_MARGIN_S = 0.5  # the arbiter kills what is left after graceful_timeout
+STOP_IDLE_S = 1.0  # a stopping worker still answers a request that comes this soon
+
+
+class BufferedWorker(Server, Worker):
+    """Serves all its connections from one loop; gunicorn's `post_fork` hook may set the limits it has.
+
+    Those limits are the attributes of `Server` and `sweep_interval_s`.
+    """
+
+    sweep_interval_s = 1.0
+
+    # When each worker was last seen and how many connections it has, two cells a worker. It is made in
+    # the arbiter, so all workers share the memory.
+    shared_loads: memoryview[float] | None = None
+
+    def __init__(self, age: int, *arguments: Any) -> None:
+        super().__init__(age, *arguments)
+        if BufferedWorker.shared_loads is None:
+            BufferedWorker.shared_loads = memoryview(mmap(-1, 16 * LOAD_CELLS)).cast("d")
+        self.loads = BufferedWorker.shared_loads
+        self.cell = 2 * (age % LOAD_CELLS)
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuses settings that would silently have no effect.
+
+        Raises:
+            RuntimeError: gunicorn prints it and exits.
+        """
+        for name, (supported, advice) in UNSUPPORTED.items():
+            value = getattr(cfg, name) or False
+            if value != supported:
+                raise RuntimeError(f"BufferedWorker does not support {name}={value!r}: {advice}")
+
+    def run(self) -> None:
+        """Serves until told to stop, then answers what has been asked already."""
+        self._prepare()
+        self._sweep(monotonic())
+        connections, ready, poll, wake = self.connections, self.ready, self.epoll.poll, self.PIPE[0]
+        while (self.alive and not self.draining) or self._has_work_left():
+            events = poll(0 if ready else POLITE_POLL_S if self.polite else self.sweep_interval_s)
+            now = monotonic()
+            for _ in range(len(ready)):
+                ready.popleft().advance(now)
+            for fd, _ in events:
+                connection = connections.get(fd)
+                if connection is not None:
+                    connection.on_event(now)
+                elif fd == wake:
+                    self._take_back()
+                elif fd in self.doors:
+                    self._welcome(fd, now)
+            if self.polite:
+                self._stay_polite(now)
+            # What came before `now` has been read above, so nobody expires because others were slow.
+            if now >= self.next_sweep:
+                self._sweep(now)
+        self._finish()
+
+    def _prepare(self) -> None:
+        cfg, self.pooled = self.cfg, self.cfg.threads > 1
+        hooks = ("pre_request", "post_request")
+        custom = [name for name in hooks if getattr(cfg, name) is not type(cfg.settings[name]).default]
+        self.connections: dict[int, Connection] = {}
+        self.jobs: SimpleQueue[Connection] = SimpleQueue()
+        self.done: SimpleQueue[Connection] = SimpleQueue()
+        self.next_beat = self.next_sweep = 0.0
+        self.stop_at = NEVER
+        self.hung = 0
+        self.polite = False
+        self.polite_until = 0.0
+        self.before_request = self._before if "pre_request" in custom else None
+        self.after_request = self._after if "post_request" in custom or self.log.access_log_enabled else None
+        self.request_limits = (
+            cfg.limit_request_line or self.max_head_bytes,
+            cfg.limit_request_fields,
+            cfg.limit_request_field_size or self.max_head_bytes,
+        )
+        self.keepalive_s = cfg.keepalive
+        if cfg.timeout:
+            self.sweep_interval_s = min(self.sweep_interval_s, cfg.timeout / 2)
+        self.ready = deque()
+        self.epoll = epoll()
+        self.epoll.register(self.PIPE[0], EPOLLIN)
+        self.doors = {listener.fileno(): (listener, self._template(listener)) for listener in self.sockets}
+        self.doors_open = False
+        for _ in range(cfg.threads if self.pooled else 0):
+            # Daemons: a request that hangs must not keep the process from exiting.
+            Thread(target=self._work, daemon=True).start()
+
+    def _template(self, listener: Any) -> dict[str, Any]:
+        """Returns what the environs of all requests that come through a listener have in common."""
+        address = listener.getsockname()
+        name, port = address[:2] if isinstance(address, tuple) else ("localhost", 80)
+        return {
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": name,
+            "SERVER_PORT": str(port),
+            "SERVER_SOFTWARE": "bmp",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": WSGIErrorsWrapper(self.cfg),
+            "wsgi.multithread": self.pooled,
+            "wsgi.multiprocess": self.cfg.workers > 1,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+            "wsgi.file_wrapper": FileWrapper,
+        }
+
+    # Connections.
+
+    def _accept(self, door: int, now: float) -> bool:
+        """Takes one connection; other workers get a chance at those that wait behind it."""
+        listener, template = self.doors[door]
+        try:
+            client, peer = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return False
+        except OSError as error:  # out of descriptors or memory: trying at once would only burn time
+            self.log.error("Cannot accept connections for a while: %s", error)
+            self._shut_doors()
+            return False
+        client.setblocking(False)
+        host, port = peer[:2] if isinstance(peer, tuple) else ("", "")
+        template = {**template, "REMOTE_ADDR": host, "REMOTE_PORT": str(port)}
+        connection = self.connections[client.fileno()] = Connection(self, client, template, now)
+        self.watch(connection, EPOLLIN)
+        self.loads[self.cell + 1] = len(self.connections)
+        limit = self.cfg.worker_connections
+        if len(self.connections) > limit:
+            connection.refuse(HttpError("overloaded", f"at most {limit} connections"))
+            if len(self.connections) > limit + SPARE_CONNECTIONS:
+                self._shut_doors()
+        return True
+
+    def _welcome(self, door: int, now: float) -> None:
+        """Takes a new connection, or leaves it for a while to a worker that has fewer.
+
+        The kernel tends to wake the same worker again and again, which would then serve most clients
+        while the others idle.
+        """
+        if self._is_next():
+            self._accept(door, now)
+        elif self.doors_open:
+            self._shut_doors()
+            self.polite, self.polite_until = True, now + POLITE_S
+
+    def _stay_polite(self, now: float) -> None:
+        late = now >= self.polite_until
+        if late or self._is_next():
+            self.polite = False
+            self._open_doors()
+        if late:
+            for door in self.doors:
+                self._accept(door, now)
+
+    def _is_next(self) -> bool:
+        """Tells whether no other live worker has fewer connections."""
+        mine, loads = len(self.connections), self.loads
+        seen = monotonic() - 2 * self.sweep_interval_s
+        return all(loads[cell + 1] >= mine or loads[cell] < seen for cell in range(0, len(loads), 2))
+
+    def _open_doors(self) -> None:
+        if not self.doors_open and self.stop_at == NEVER:
+            self.doors_open = True
+            for door in self.doors:
+                self.epoll.register(door, EPOLLIN)
+
+    def _shut_doors(self) -> None:
+        if self.doors_open:
+            self.doors_open = False
+            for door in self.doors:
+                self.epoll.unregister(door)
+
+    def watch(self, connection: Connection, events: int) -> None:
+        """Changes what a connection's socket is watched for; 0 takes it off the loop."""
+        if not events:
+            self.epoll.unregister(connection.fd)
+        elif not connection.events:
+            self.epoll.register(connection.fd, events)
+        elif events != connection.events:
+            self.epoll.modify(connection.fd, events)
+        connection.events = events
+
+    def forget(self, connection: Connection) -> None:
+        """Drops a connection that is closing."""
+        if connection.events:
+            self.watch(connection, 0)
+        del self.connections[connection.fd]
+        self.loads[self.cell + 1] = len(self.connections)
+
+    # Calling the application.
+
+    def serve(self, connection: Connection) -> None:
+        """Lets a connection's exchange proceed, here or on a pool thread."""
+        if self.pooled:
+            connection.phase = RUNNING
+            self.jobs.put(connection)
+            return
+        try:
+            connection.proceed()
+        except SystemExit:
+            if not self.alive:  # it was not the application but a signal that asks to quit
+                raise
+            self._give_up(connection)
+        connection.settle()
+        now = monotonic()
+        if now >= self.next_beat:
+            self._beat(now)
+
+    def _work(self) -> None:
+        """Lets exchanges proceed, as a pool thread, for ever."""
+        while True:
+            connection = self.jobs.get()
+            try:
+                connection.proceed()
+            except BaseException:
+                self._give_up(connection)
+            self.done.put(connection)
+            with suppress(BlockingIOError):  # a full pipe wakes the loop as well
+                os.write(self.PIPE[1], b".")
+
+    def _give_up(self, connection: Connection) -> None:
+        self.log.exception("The application gave up on %s", connection.exchange)
+        connection.broken = True
+
+    def _take_back(self) -> None:
+        os.read(self.PIPE[0], 4096)
+        while not self.done.empty():
+            self.done.get().settle()
+
+    def _before(self, exchange: Exchange) -> None:
+        self.cfg.pre_request(self, _request_of(exchange))
+
+    def _after(self, exchange: Exchange) -> None:
+        """Writes the access log and calls the operator's hook."""
+        request, status = _request_of(exchange), exchange.status or "-"
+        response = SimpleNamespace(status=status, headers=exchange.headers, sent=exchange.sent)
+        taken = timedelta(seconds=monotonic() - exchange.started)
+        self.log.access(response, request, exchange.environ, taken)
+        self.cfg.post_request(self, request, exchange.environ, response)
+
+    # Time.
+
+    def _beat(self, now: float) -> None:
+        self.next_beat = now + self.sweep_interval_s
+        self.notify()
+
+    def _sweep(self, now: float) -> None:
+        """Does what has to be done once in a while: deadlines, heartbeat, health."""
+        self.next_sweep = now + self.sweep_interval_s
+        self._beat(now)
+        if os.getppid() != self.ppid:
+            self.log.info("The arbiter is gone, stopping: %s", self)
+            self.alive = False
+        for connection in list(self.connections.values()):
+            if connection.deadline <= now:
+                connection.expire()
+        if self.cfg.timeout:
+            self._look_for_hung(now - self.cfg.timeout)
+        if self.stop_at == NEVER:
+            self.loads[self.cell] = now
+            if not self.polite:
+                self._open_doors()
+
+    def _look_for_hung(self, latest: float) -> None:
+        """Has the worker replaced when a pool thread is stuck; Python cannot stop one."""
+        running = [c.exchange for c in self.connections.values() if c.phase == RUNNING]
+        hung = [exchange for exchange in running if exchange and exchange.step_started < latest]
+        if len(hung) > self.hung:
+            self.log.critical("Stopping: %s has not returned for %s s", hung[0], self.cfg.timeout)
+            self.alive = False
+        self.hung = len(hung)
+
+    def _has_work_left(self) -> bool:
+        """Tells, when stopping, whether there is something left to answer, and time for it."""
+        now = monotonic()
+        if self.stop_at == NEVER:
+            self.stop_at = now + max(self.cfg.graceful_timeout - STOP_MARGIN_S, 0)
+            self.loads[self.cell] = 0  # nobody has to wait for this worker any more
+            self.draining = True
+            self.keepalive_s = STOP_IDLE_S
+            self.linger_timeout_s = min(self.linger_timeout_s, STOP_IDLE_S)
+            for door in self.doors:  # clients that wait there believe to be connected
+                while len(self.connections) < self.cfg.worker_connections and self._accept(door, now):
+                    continue
+            self._shut_doors()
+            for listener, _ in self.doors.values():
+                listener.close()
+            for connection in self.connections.values():
+                connection.hurry(now + STOP_IDLE_S)
+        return len(self.connections) > self.hung and now < self.stop_at
+
+    def _finish(self) -> None:
+        for connection in list(self.connections.values()):
+            if connection.phase != RUNNING:
+                connection.close()
+        self.epoll.close()
+
+
+def _request_of(exchange: Exchange) -> SimpleNamespace:
+    """Returns the request as gunicorn's hooks and access log look at it."""
+    environ = exchange.environ
+    return SimpleNamespace(
+        method=environ["REQUEST_METHOD"],
+        uri=environ["RAW_URI"],
+        path=environ["PATH_INFO"],
+        query=environ["QUERY_STRING"],
+        version=(1, int(environ["SERVER_PROTOCOL"][-1])),
+        headers=[(key[5:].replace("_", "-"), value) for key, value in environ.items() if key.startswith("HTTP_")],
+    )

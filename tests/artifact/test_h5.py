@@ -1,0 +1,68 @@
+import h5py
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from bmp.artifact.h5 import write_h5
+from bmp.models import MODELS
+from bmp.signature import Signature, TensorSpec
+
+SIGNATURE = Signature((TensorSpec("image", "float32", (8, 8)),), (TensorSpec("probabilities", "float32", (10,)),))
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = MODELS["cnn"](SIGNATURE, filters=[8, 16], dense=[64], scale=0.0625)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images = np.random.default_rng(0).uniform(0, 16, (8, 8, 8)).astype(np.float32)
+    model.train_on_batch(images, np.arange(8))  # so that there is an optimizer with weights to leave out
+    return model
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("h5") / "model.h5"
+    write_h5(model, SIGNATURE, path)
+    return path
+
+
+@pytest.fixture
+def datasets(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        yield found
+
+
+def test_keras_reads_it(path, model):
+    loaded = keras.models.load_model(path, compile=False)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+    assert len(loaded.get_weights()) == len(model.get_weights()) > 0
+    for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_every_weight_is_shuffled_and_compressed(datasets, model):
+    assert len(datasets) == len(model.get_weights())
+    assert {(item.compression, item.compression_opts, item.shuffle) for item in datasets.values()} == {("gzip", 9, True)}
+
+
+def test_takes_less_room_than_plain_keras_for_a_sparse_model(tmp_path, model):
+    sparse = keras.models.clone_model(model)
+    sparse.set_weights([weight * (np.abs(weight) > 0.1) for weight in model.get_weights()])
+    write_h5(sparse, SIGNATURE, tmp_path / "packed.h5")
+    with pytest.warns(UserWarning, match="legacy"):
+        sparse.save(tmp_path / "plain.h5", include_optimizer=False)
+    assert (tmp_path / "packed.h5").stat().st_size < (tmp_path / "plain.h5").stat().st_size / 1.5
+
+
+def test_leaves_the_optimizer_out_and_the_model_as_it_was(path, datasets, model):
+    with h5py.File(path) as file:
+        assert list(file) == ["model_weights"]
+        assert "training_config" not in file.attrs
+    assert not [name for name in datasets if "adam" in name.lower() or "optimizer" in name.lower()]
+    assert model.optimizer is not None
+
+
+def test_leaves_no_other_file(path):
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.h5"]

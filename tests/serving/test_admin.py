@@ -1,0 +1,102 @@
+"""What an operator asks of a real server."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import Server, run_server
+
+from bmp.registry import Registry
+from bmp.run import Run
+
+
+def test_health_and_ready(server: Server) -> None:
+    assert server.get("/health").json() == {"alive": True}
+    assert server.get("/ready").json() == {"ready": True, "models": ["digits/1"]}
+
+
+def test_models_says_what_a_client_needs(server: Server, quick_run: Run) -> None:
+    content = server.get("/models").json()
+    assert content["failed"] == {}
+    (model,) = content["models"]
+    assert (model["name"], model["version"]) == ("digits", 1)
+    assert model["signature"] == quick_run.data.signature.to_dict()
+    assert model["labels"] == list(quick_run.data.labels)
+    assert model["variant"] == quick_run.manifest.recommended
+    measured = quick_run.manifest.variant(model["variant"]).measured
+    assert model["metrics"] == measured.model_dump()
+
+
+@pytest.fixture
+def registry(quick_run: Run, tmp_path: Path) -> Registry:
+    """A registry with two versions of digits and one of another name."""
+    artifact = quick_run.version.path
+    registry = Registry(tmp_path / "registry")
+    for name in ("digits", "digits", "other"):
+        registry.publish(artifact, name)
+    return registry
+
+
+def test_newest_is_served_and_production_goes_before_it(registry: Registry, tmp_path: Path) -> None:
+    with run_server(registry.root, tmp_path / "newest.log", "--workers", "1") as server:
+        assert server.get("/ready").json()["models"] == ["digits/2", "other/1"]
+    registry.set_alias("digits", "production", 1)
+    with run_server(registry.root, tmp_path / "alias.log", "--workers", "1") as server:
+        assert server.get("/ready").json()["models"] == ["digits/1", "other/1"]
+
+
+def test_several_models_need_a_name(registry: Registry, tmp_path: Path, quick_run: Run) -> None:
+    image = quick_run.data.test.inputs["image"][:1].tolist()
+    with run_server(registry.root, tmp_path / "server.log", "--workers", "1") as server:
+        reply = server.post({"x_test": image})
+        assert reply.status_code == 400
+        assert "digits, other" in reply.json()["error"]["message"]
+        reply = server.post({"x_test": image, "model": "other"})
+        assert reply.headers["Bmp-Model"] == "other/1"
+
+
+def test_model_option_serves_that_one_alone(registry: Registry, serve: Callable[..., Server]) -> None:
+    server = serve(registry.root, "--workers", "1", "--model", "other")
+    assert server.get("/ready").json()["models"] == ["other/1"]
+
+
+@pytest.mark.parametrize("damage", ["flip a byte", "remove the file", "cut the manifest"])
+def test_damaged_model_is_reported_and_harms_no_other(registry: Registry, tmp_path: Path, damage: str) -> None:
+    version = registry.resolve("digits")
+    model = version.path / "model.tflite"
+    if damage == "flip a byte":
+        data = bytearray(model.read_bytes())
+        data[len(data) // 2] ^= 1
+        model.write_bytes(data)
+    elif damage == "remove the file":
+        model.unlink()
+    else:
+        manifest = version.path / "bmp" / "manifest.json"
+        manifest.write_bytes(manifest.read_bytes()[:100])
+    with run_server(registry.root, tmp_path / "server.log", "--workers", "1") as server:
+        assert server.get("/ready").json()["models"] == ["other/1"]
+        assert list(server.get("/models").json()["failed"]) == ["digits"]
+        reply = server.post({"x_test": [[[0] * 8] * 8], "model": "digits"})
+        assert reply.status_code == 503 and "Retry-After" in reply.headers
+        assert server.post({"x_test": [[[0] * 8] * 8], "model": "other"}).status_code == 200
+    assert "digits cannot be served" in (tmp_path / "server.log").read_text()
+
+
+def test_nothing_loaded_is_not_ready(registry: Registry, tmp_path: Path) -> None:
+    shutil.rmtree(registry.root / "digits")
+    (registry.root / "other" / "1" / "model.tflite").write_bytes(b"nothing")
+    log = tmp_path / "server.log"
+    # The server lives, but is never ready: the helper gives up on it.
+    with (
+        pytest.raises(AssertionError, match="did not become ready"),
+        run_server(registry.root, log, "--workers", "1", ready_within_s=5) as server,
+    ):
+        raise RuntimeError(f"{server.url} became ready")
+    assert "other cannot be served" in log.read_text()
+
+
+def test_head_has_no_body(server: Server) -> None:
+    reply = requests.head(f"{server.url}/models", timeout=10)
+    assert reply.status_code == 200 and reply.content == b"" and int(reply.headers["Content-Length"]) > 100

@@ -1,0 +1,95 @@
+import resource
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from bmp.storage import append_durably, sync_tree, write_atomically
+
+
+@contextmanager
+def disk_that_holds(size_bytes):
+    """No file can grow over this size meanwhile: a write then fails half-way, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("before", [None, b"", b"old"])
+def test_writes_or_replaces_a_file(tmp_path, before):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_write_that_fails_half_way_keeps_the_old_file_and_leaves_nothing(tmp_path, before):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    with disk_that_holds(1000), pytest.raises(OSError):
+        write_atomically(path, b"x" * 5000)
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == ({"file": before} if before else {})
+
+
+def test_a_write_into_a_missing_directory_fails(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "missing" / "file", b"new")
+    assert not list(tmp_path.iterdir())
+
+
+REWRITE = """
+import itertools, pathlib, sys
+from bmp.storage import write_atomically
+for byte in itertools.cycle(b"ab"):
+    write_atomically(pathlib.Path(sys.argv[1]), bytes([byte]) * 300_000)
+"""
+
+
+def test_a_reader_sees_a_whole_file_also_after_the_writer_was_killed(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"a" * 300_000)
+    writer = subprocess.Popen([sys.executable, "-c", REWRITE, str(path)])
+    seen = set()
+    try:
+        deadline = time.monotonic() + 30
+        while len(seen) < 2 and time.monotonic() < deadline:
+            seen.add(path.read_bytes())
+        seen.update(path.read_bytes() for _ in range(100))
+    finally:
+        writer.kill()
+        writer.wait()
+    seen.add(path.read_bytes())
+    assert seen == {b"a" * 300_000, b"b" * 300_000}
+
+
+def test_appends_to_what_is_there(tmp_path):
+    path = tmp_path / "file"
+    append_durably(path, b"one\n")
+    append_durably(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_an_append_that_fails_half_way_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    append_durably(path, b"one\n")
+    with disk_that_holds(6), pytest.raises(OSError):
+        append_durably(path, b"two\n")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_syncing_a_tree_reaches_every_file(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_bytes(b"x")
+    sync_tree(tmp_path)
+    (tmp_path / "a" / "dangling").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        sync_tree(tmp_path)

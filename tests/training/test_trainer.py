@@ -1,0 +1,137 @@
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from rich.console import Console
+
+from bmp.config import DataConfig
+from bmp.data import SOURCES, load_data
+from bmp.distribution import STRATEGIES
+from bmp.errors import TrainingError, UnknownNameError
+from bmp.models import MODELS
+from bmp.training import OPTIMIZERS, Trainer
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(SOURCES.bind("sklearn", {"name": "iris"}), DataConfig(source="sklearn"), 0)
+
+
+@pytest.fixture
+def make_trainer(data):
+    def make(optimizer="adam", batch_size=32, seed=0, console=None):
+        return Trainer(
+            data,
+            STRATEGIES["one_device"](),
+            build_optimizer=OPTIMIZERS.bind(optimizer, {}),
+            batch_size=batch_size,
+            seed=seed,
+            console=console or Console(file=io.StringIO()),
+        )
+
+    return make
+
+
+def build(trainer, seed=0):
+    keras.utils.set_random_seed(seed)
+    with trainer.strategy.scope():
+        return MODELS["mlp"](trainer.data.signature, hidden=[8])
+
+
+def fit(trainer, epochs=2, learning_rate=0.01, **options):
+    model = build(trainer)
+    return model, trainer.fit(model, epochs=epochs, learning_rate=learning_rate, **options)
+
+
+def test_learns_and_writes_down_every_epoch(make_trainer, data):
+    model, history = fit(make_trainer(), epochs=12, learning_rate=0.05)
+    assert [(epoch.stage, epoch.epoch) for epoch in history] == [("train", number) for number in range(1, 13)]
+    assert history.epochs[-1].loss < history.epochs[0].loss / 2
+    assert all(math.isfinite(epoch.val_loss) and epoch.duration_s > 0 for epoch in history)
+    probabilities = model(data.validation.inputs["features"]).numpy()
+    measured = np.mean(probabilities.argmax(axis=-1) == data.validation.targets)
+    assert history.epochs[-1].val_accuracy == pytest.approx(measured)
+    assert measured > 0.5  # a guess is right once in three times
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_takes_the_learning_rate_and_moves_the_weights(make_trainer, optimizer):
+    trainer = make_trainer(optimizer)
+    model = build(trainer)
+    before = model.get_weights()
+    trainer.fit(model, epochs=1, learning_rate=0.003)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.003)
+    assert all(np.abs(new - old).max() > 0 for new, old in zip(model.get_weights(), before, strict=True))
+
+
+def test_an_unknown_optimizer_is_guessed():
+    with pytest.raises(UnknownNameError, match="Did you mean 'adam'"):
+        OPTIMIZERS.bind("adamm", {})
+
+
+def test_the_stage_is_in_the_history(make_trainer):
+    _, history = fit(make_trainer(), epochs=1, stage="prune")
+    assert [epoch.stage for epoch in history] == ["prune"]
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 102), (32, 4), (34, 3), (102, 1), (500, 1)])
+def test_counts_the_last_smaller_step(make_trainer, batch_size, steps):
+    assert make_trainer(batch_size=batch_size).steps_per_epoch == steps
+
+
+def test_takes_as_many_steps_as_it_says(make_trainer):
+    trainer = make_trainer(batch_size=32)
+    model, _ = fit(trainer, epochs=3)
+    assert int(model.optimizer.iterations) == 3 * trainer.steps_per_epoch
+
+
+def test_the_same_seed_gives_the_same_weights_and_figures(make_trainer):
+    (one, first), (other, second) = (fit(make_trainer(seed=3)) for _ in range(2))
+    for weights in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(*weights)
+    assert [epoch.loss for epoch in first] == [epoch.loss for epoch in second]
+
+
+def test_the_seed_is_of_the_order_of_examples(make_trainer):
+    one, other = (fit(make_trainer(seed=seed))[0] for seed in (3, 4))
+    assert any(np.any(a != b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(("optimizer", "learning_rate"), [("sgd", 1e30), ("adam", 1e38)])
+def test_a_loss_that_is_not_finite_ends_the_run(make_trainer, optimizer, learning_rate):
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True)
+    with pytest.raises(TrainingError, match="after epoch 1 of the stage 'train'. Lower the learning rate") as caught:
+        fit(make_trainer(optimizer, console=console), epochs=3, learning_rate=learning_rate)
+    assert caught.value.received in ("nan", "inf")
+    assert output.getvalue().rfind(SHOW_CURSOR) > output.getvalue().rfind(HIDE_CURSOR) >= 0
+
+
+def test_without_a_terminal_there_is_one_plain_line_an_epoch(make_trainer, data):
+    output = io.StringIO()
+    fit(make_trainer(console=Console(file=output, width=80)), epochs=10, stage="tune")
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 10
+    for number, line in enumerate(lines, start=1):
+        figures = r"  loss \d+\.\d{4}  accuracy \d\.\d{4}  val_loss \d+\.\d{4}  val_accuracy \d\.\d{4}"
+        assert re.fullmatch(rf"tune {number:>2}/10{figures}  [\d,]+ examples/s", line)
+
+
+def test_a_terminal_shows_a_bar_and_keeps_the_lines(make_trainer):
+    output = io.StringIO()
+    fit(make_trainer(console=Console(file=output, force_terminal=True, width=100)), epochs=2)
+    shown = output.getvalue()
+    assert "/4" in shown and "━" in shown
+    assert shown.count("examples/s") == 2
+
+
+def test_a_callback_of_ones_own_is_called(make_trainer):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    fit(make_trainer(), epochs=2, callbacks=[callback])
+    assert seen == [0, 1]
