@@ -121,17 +121,15 @@ def main() -> None:
         body = json.dumps({"x_test": examples[:1].tolist()})
         script = directory / "post.lua"
         script.write_text(
-            'wrk.method = "POST"\n'
-            f"wrk.body = [[{body}]]\n"
-            'wrk.headers["Content-Type"] = "application/json"\n'
+            f'wrk.method = "POST"\nwrk.body = [=[{body}]=]\nwrk.headers["Content-Type"] = "application/json"\n'
         )
         ports = {"plain": find_free_port(), "bmp": find_free_port()}
         urls = {server: f"http://127.0.0.1:{port}" for server, port in ports.items()}
         gunicorn = [sys.executable, "-m", "gunicorn", "--chdir", str(HERE), "-w", str(options.workers)]
+        serve = [sys.executable, "-m", "bmp", "serve", "--registry", str(version.path.parent.parent)]
         commands = {
             "plain": [*gunicorn, "-b", f"127.0.0.1:{ports['plain']}", "plain_server:app"],
-            "bmp": [sys.executable, "-m", "bmp", "serve", "--registry", str(version.path.parent.parent)]
-            + ["--port", str(ports["bmp"]), "--workers", str(options.workers)],
+            "bmp": [*serve, "--port", str(ports["bmp"]), "--workers", str(options.workers)],
         }
         environ = {"plain": {"PLAIN_MODEL": str(version.path / "model.h5")}, "bmp": {}}
         figures: dict[str, list[dict[str, float]]] = {"plain": [], "bmp": []}
@@ -166,7 +164,9 @@ def report(figures: dict[str, list[dict[str, float]]], options: argparse.Namespa
         "p99_ms": plain["p99_ms"] / ours["p99_ms"],
         "worker_rss_mb": plain["worker_rss_mb"] / ours["worker_rss_mb"],
     }
-    table = Table(title=f"{options.workers} workers, {options.connections} connections, median of {options.rounds} rounds")
+    table = Table(
+        title=f"{options.workers} workers, {options.connections} connections, median of {options.rounds} rounds"
+    )
     for column in ("", "plain server", "bmp serve", "bmp is better by"):
         table.add_column(column, justify="right" if column else "left")
     for key in ratios:

@@ -134,24 +134,19 @@ def test_a_file_of_another_signature_is_refused(float_path, signature):
     assert caught.value.expected != caught.value.received
 
 
-def test_reads_the_kernels_back(float_path, model):
-    stored = sorted(kernel.size for kernel in read_kernels(float_path).values())
-    kernels = [weight for weight in model.get_weights() if weight.ndim > 1]
-    assert stored == sorted(kernel.size for kernel in kernels)
-    total = sum(np.abs(kernel).sum(dtype=float) for kernel in read_kernels(float_path).values())
-    assert total == pytest.approx(sum(np.abs(kernel).sum(dtype=float) for kernel in kernels), rel=1e-5)
+def test_reads_the_kernels_back(tmp_path):
+    model = MODELS["cnn"](SIGNATURE, filters=[8], dense=[32])
+    write_litert(model, SIGNATURE, tmp_path / "model.tflite")
+    stored = sorted(read_kernels(tmp_path / "model.tflite").values(), key=np.size)
+    kernels = sorted((weight for weight in model.get_weights() if weight.ndim > 1), key=np.size)
+    for mine, theirs in zip(stored, kernels, strict=True):  # LiteRT lays them out in another order
+        np.testing.assert_array_equal(np.sort(mine, axis=None), np.sort(theirs, axis=None))
 
 
 def test_reads_quantized_kernels_as_they_are_stored(float_path, int8_path):
     kernels = read_kernels(int8_path).values()
     assert {kernel.dtype for kernel in kernels} == {np.dtype(np.int8)}
     assert sorted(k.size for k in kernels) == sorted(k.size for k in read_kernels(float_path).values())
-
-
-def test_the_kernels_of_no_model_are_refused(tmp_path):
-    (tmp_path / "x.tflite").write_bytes(b"not a tflite file")
-    with pytest.raises(ArtifactError, match="Not a LiteRT model"):
-        read_kernels(tmp_path / "x.tflite")
 
 
 def test_a_model_that_has_no_litert_form_is_refused_and_nothing_is_written(tmp_path):

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.connection import ChunkedBody, HttpError
+from serving.worker.framing import ChunkedBody, Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_BODY = 100_000
@@ -448,7 +448,7 @@ def test_chunked_decoder_gives_the_body_and_what_follows(chunks, steps, rest):
 
 @pytest.mark.parametrize("stream", [b"1\r\na\r\n" * 20_000, b"1;" + b"x" * 5_000, b"0\r\n" + b"a: b\r\n" * 20_000])
 def test_chunked_decoder_bounds_what_is_not_data(stream):
-    with pytest.raises(HttpError):
+    with pytest.raises(Refusal):
         ChunkedBody(MAX_BODY).feed(stream)
 
 

@@ -1,8 +1,4 @@
-"""A gunicorn worker that reads whole requests on one event loop and only then calls the application.
-
-Use it as `worker_class = "serving.worker.BufferedWorker"`. With `threads = 1` the application runs on
-the loop itself, without any hand-over; with more, it runs on that many threads.
-"""
+"""The event loop of a worker: accepting, time, threads, and gunicorn's life cycle."""
 
 from __future__ import annotations
 
@@ -22,7 +18,9 @@ from wsgiref.util import FileWrapper
 from gunicorn.http.wsgi import WSGIErrorsWrapper
 from gunicorn.workers.base import Worker
 
-from serving.connection import NEVER, RUNNING, Connection, Exchange, HttpError, Server
+from serving.worker.connection import RUNNING, Connection, Server
+from serving.worker.exchange import NEVER, Exchange
+from serving.worker.framing import Limits, Refusal
 
 # Settings of gunicorn that would have no effect here: the value they must have and what to do instead.
 UNSUPPORTED = {
@@ -116,10 +114,11 @@ class BufferedWorker(Server, Worker):
         self.polite_until = 0.0
         self.before_request = self._before if "pre_request" in custom else None
         self.after_request = self._after if "post_request" in custom or self.log.access_log_enabled else None
-        self.request_limits = (
+        self.request_limits = Limits(
             cfg.limit_request_line or self.max_head_bytes,
             cfg.limit_request_fields,
             cfg.limit_request_field_size or self.max_head_bytes,
+            self.max_head_bytes,
         )
         self.keepalive_s = cfg.keepalive
         if cfg.timeout:
@@ -173,7 +172,7 @@ class BufferedWorker(Server, Worker):
         self.loads[self.cell + 1] = len(self.connections)
         limit = self.cfg.worker_connections
         if len(self.connections) > limit:
-            connection.refuse(HttpError("overloaded", f"at most {limit} connections"))
+            connection.refuse(Refusal("overloaded", f"at most {limit} connections"))
             if len(self.connections) > limit + SPARE_CONNECTIONS:
                 self._shut_doors()
         return True

@@ -1,0 +1,14 @@
+"""A gunicorn worker that reads whole requests on one event loop and only then calls the application.
+
+Use it as `worker_class = "serving.worker.BufferedWorker"`. With `threads = 1` the application runs on the loop
+itself, without any hand-over; with more, it runs on that many threads.
+
+    framing       where a request ends: strict, against request smuggling
+    exchange      one request and the application's answer
+    connection    one client's socket
+    loop          all of them, and gunicorn's life cycle
+"""
+
+from serving.worker.loop import BufferedWorker
+
+__all__ = ["BufferedWorker"]

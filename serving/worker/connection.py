@@ -1,0 +1,394 @@
+"""One client connection: a whole request in, one WSGI call, the answer out; it never blocks.
+
+The application is called once a request has arrived complete, so a slow client costs a buffer and
+never a thread.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from io import BytesIO
+from select import EPOLLIN, EPOLLOUT
+from time import monotonic
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from gunicorn_h1c._parser_fast import IncompleteError, parse_request
+
+from serving.worker.exchange import NEVER, Exchange
+from serving.worker.framing import (
+    RECEIVE_BYTES,
+    ChunkedBody,
+    Limits,
+    Refusal,
+    SizedBody,
+    body_size,
+    check_host,
+    explain_parse_error,
+    head_too_large,
+    keeps_alive,
+    set_target,
+)
+
+# What a connection is at; READY: the next request is in the buffer and waits for its turn.
+HEAD, BODY, READY, RUNNING, WRITING, LINGERING, CLOSED = range(7)
+
+KNOWN_FIELDS = 1024
+
+
+class Server:
+    """The worker as its connections see it: the application, the limits and the loop."""
+
+    max_body_bytes = 16 * 2**20
+    max_head_bytes = 64 * 2**10
+    header_timeout_s = 10.0
+    body_timeout_s = 60.0
+    body_grace_s = 5.0  # before the minimal rate of a body counts
+    min_body_bytes_per_s = 1024.0
+    write_timeout_s = 30.0
+    linger_timeout_s = 5.0
+    max_linger_bytes = 64 * 2**20
+
+    wsgi: WSGIApplication
+    log: Any
+    alive: bool
+    nr: int
+    max_requests: int
+    keepalive_s: float
+    request_limits: Limits
+    before_request: Callable[[Exchange], None] | None
+    after_request: Callable[[Exchange], None] | None
+    ready: deque[Connection]
+    draining = False  # stopping: every answer closes its connection
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._environ_keys: dict[bytes, str] = {}
+        self._stamp = ""
+        self._stamp_second = 0
+
+    def serve(self, connection: Connection) -> None:
+        """Lets the connection's exchange proceed, then settles the connection."""
+        raise NotImplementedError
+
+    def watch(self, connection: Connection, events: int) -> None:
+        """Changes what the connection's socket is watched for."""
+        raise NotImplementedError
+
+    def forget(self, connection: Connection) -> None:
+        """Drops the connection, which is closing."""
+        raise NotImplementedError
+
+    def stamp(self) -> str:
+        """Returns the Server and Date lines of an answer, written once a second."""
+        second = int(time.time())
+        if second != self._stamp_second:
+            self._stamp = f"Server: bmp\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+            self._stamp_second = second
+        return self._stamp
+
+    def environ_key(self, name: bytes) -> str:
+        """Returns the environ key of a header; "" for one that is dropped."""
+        key = self._environ_keys.get(name)
+        if key is None:
+            if not name:
+                raise Refusal("bad_request", "one line per header", "a folded line")
+            key = name.decode("ascii").upper().replace("-", "_")
+            if b"_" in name or key == "PROXY":
+                key = ""  # could pass for another header, or for the proxy setting of HTTP clients
+            elif key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+                key = f"HTTP_{key}"
+            if len(self._environ_keys) < KNOWN_FIELDS and len(name) < 64:
+                self._environ_keys[name] = key
+        return key
+
+    def error_answer(self, error: Refusal, with_body: bool) -> bytes:
+        """Returns the bytes of an answer that the server itself gives."""
+        retry = "Retry-After: 1\r\n" if error.status == 503 else ""
+        head = (
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{self.stamp()}{retry}"
+            f"Content-Type: application/json\r\nContent-Length: {len(error.body)}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        return head.encode("ascii") + (error.body if with_body else b"")
+
+
+class Connection:
+    """A client's socket and the requests that come over it.
+
+    It belongs to the loop, except while its exchange proceeds, which may be on a pool thread: it is
+    never in two hands at once and needs no lock.
+    """
+
+    def __init__(self, server: Server, sock: socket.socket, template: dict[str, Any], now: float) -> None:
+        self.server = server
+        self.fd = sock.fileno()
+        self.events = 0  # what the loop watches the socket for
+        self.phase = HEAD
+        self.deadline = now + server.header_timeout_s
+        self.exchange: Exchange | None = None
+        self.keep_alive = True
+        self.broken = False  # nothing can be sent any more
+        self.unsent = 0
+        self._sock = sock
+        self._out: deque[memoryview] = deque()
+        self._template = template  # what the environ of every request starts from
+        self._environ = template
+        self._buffer = b""  # received and not parsed yet
+        self._scanned = 0  # how much of the buffer is known to hold no complete head
+        self._body: SizedBody | ChunkedBody = SizedBody(0)
+        self._body_started = now
+        self._unread = False  # the client may be sending what nobody will read
+        self._linger_left = server.max_linger_bytes
+
+    def on_event(self, now: float) -> None:
+        """Does what the socket is ready for."""
+        phase = self.phase
+        if phase <= BODY:
+            self._receive(now)
+        elif phase == WRITING:
+            self._go_on()
+        elif phase == LINGERING:
+            self._drain()
+        elif phase == RUNNING:
+            self.server.watch(self, 0)  # more requests or a hang-up: looked at after the answer
+
+    def advance(self, now: float) -> None:
+        """Serves the next of the requests that came together."""
+        if self.phase == READY:
+            self.phase = HEAD
+            self._take(b"", now)
+
+    def expire(self) -> None:
+        """Gives up waiting: the deadline has passed."""
+        if self.phase == BODY:
+            self.refuse(Refusal("request_timeout", "a complete body", "a part of it"))
+        elif self.phase == HEAD and self._buffer:
+            self.refuse(Refusal("request_timeout", "complete headers", "a part of them"))
+        else:
+            self.close()
+
+    def hurry(self, deadline: float) -> None:
+        """Waits no longer than this for a request that has not begun: the worker is stopping."""
+        if self.phase == HEAD and not self._buffer:
+            self.deadline = min(self.deadline, deadline)
+
+    def proceed(self) -> None:
+        """Lets the exchange proceed; the one method that may run on a pool thread."""
+        assert self.exchange is not None
+        self.exchange.proceed()
+
+    def settle(self) -> None:
+        """Decides what to wait for, now that the exchange has ended or paused."""
+        server = self.server
+        if self.broken:
+            self.close()
+        elif self._out or self.exchange is not None:
+            self.phase = WRITING
+            self.deadline = monotonic() + server.write_timeout_s
+            server.watch(self, EPOLLOUT)
+        elif self.keep_alive:
+            self.deadline = monotonic() + server.keepalive_s
+            if self.events != EPOLLIN:
+                server.watch(self, EPOLLIN)
+            self.phase = READY if self._buffer else HEAD
+            if self._buffer:
+                server.ready.append(self)
+        elif self._unread or self._buffer or server.draining:
+            self._linger()
+        else:
+            self.close()
+
+    def refuse(self, error: Refusal) -> None:
+        """Answers in place of the application and closes."""
+        wants_head = self._environ.get("REQUEST_METHOD") == "HEAD" or self._buffer.startswith(b"HEAD ")
+        self.server.log.info("Refused %s: %s", self._template["REMOTE_ADDR"], error)
+        self.keep_alive = False
+        self._unread = True
+        self._buffer = b""
+        self.send(self.server.error_answer(error, not wants_head))
+        self.settle()
+
+    def send(self, data: bytes) -> None:
+        """Sends what the socket takes now and keeps the rest."""
+        sent = 0
+        if not self._out and not self.broken:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.broken = True
+        if sent < len(data) and not self.broken:
+            self._out.append(memoryview(data)[sent:])
+            self.unsent += len(data) - sent
+
+    def close(self) -> None:
+        """Closes the socket and drops the exchange."""
+        if self.phase != CLOSED:
+            self.phase = CLOSED
+            self.server.forget(self)
+            self._sock.close()
+            if self.exchange is not None:
+                self.exchange.abandon()
+
+    def _receive(self, now: float) -> None:
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._take(data, now)
+        else:
+            self.close()
+
+    def _take(self, data: bytes, now: float) -> None:
+        try:
+            if self.phase == BODY:
+                self._read_body(data)
+            else:
+                self._read_head(self._buffer + data if self._buffer else data, now)
+        except Refusal as error:
+            self.refuse(error)
+
+    def _read_head(self, data: bytes, now: float) -> None:
+        server = self.server
+        if data.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line may precede a request
+            data, self._scanned = data[2:], 0
+        self._buffer = data
+        try:
+            request = parse_request(data, self._scanned, *server.request_limits[:3])
+        except IncompleteError:
+            self._await_head(data, now)
+            return
+        except ValueError as error:
+            raise explain_parse_error(error, data, server.request_limits) from None
+        end = request.consumed
+        if end > server.request_limits.head_bytes:
+            raise head_too_large(server.request_limits)
+        self._scanned = 0
+        environ = self._environ = self._new_environ(request, data)
+        size = body_size(environ, server.max_body_bytes)
+        if size is not None and len(data) >= end + size:
+            self._buffer = data[end + size :]
+            self._dispatch(BytesIO(data[end : end + size]))
+            return
+        if "HTTP_EXPECT" in environ and len(data) == end and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._body = ChunkedBody(server.max_body_bytes) if size is None else SizedBody(size)
+        self._body_started = now
+        self._buffer = b""
+        self.phase = BODY
+        self._read_body(data[end:])
+
+    def _await_head(self, data: bytes, now: float) -> None:
+        server, scanned = self.server, self._scanned
+        if data.count(b"\n", scanned) != data.count(b"\r\n", max(scanned - 1, 0)):
+            raise Refusal("bad_request", "CR LF at the end of a line", "LF")
+        line_bytes = server.request_limits.line_bytes
+        if len(data) > line_bytes + 2 and data.find(b"\r\n", 0, line_bytes + 2) < 0:
+            raise Refusal("uri_too_long", f"at most {line_bytes} bytes", "a longer line")
+        if len(data) > server.request_limits.head_bytes:
+            raise head_too_large(server.request_limits)
+        if data and not scanned:
+            self.deadline = now + server.header_timeout_s
+        self._scanned = len(data)
+
+    def _new_environ(self, request: Any, data: bytes) -> dict[str, Any]:
+        method, target, end = request.method, request.path, request.consumed
+        # The parser lets several spaces and bare line feeds pass.
+        if not data.startswith(b" HTTP/1.", len(method) + 1 + len(target)):
+            raise Refusal("bad_request", "single spaces between the parts of the request line")
+        if data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
+            raise Refusal("bad_request", "CR LF at the end of a line", "LF")
+        environ, environ_key = self._template.copy(), self.server.environ_key
+        for name, value in request.headers:
+            key = environ_key(name)
+            if key in environ:
+                environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value.decode("latin-1")
+            elif key:
+                environ[key] = value.decode("latin-1")
+        modern = request.minor_version == 1
+        environ["REQUEST_METHOD"] = method.decode("ascii")
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if modern else "HTTP/1.0"
+        check_host(environ.get("HTTP_HOST"), modern)
+        set_target(environ, target)
+        options = environ.get("HTTP_CONNECTION")
+        self.keep_alive = modern if options is None else keeps_alive(options, modern)
+        return environ
+
+    def _read_body(self, data: bytes) -> None:
+        body, server = self._body, self.server
+        rest = body.feed(data)
+        if rest is None:
+            allowed = server.body_grace_s + body.file.tell() / server.min_body_bytes_per_s
+            self.deadline = self._body_started + min(server.body_timeout_s, allowed)
+            return
+        self._buffer = rest
+        self._environ["CONTENT_LENGTH"] = str(body.file.tell())
+        body.file.seek(0)
+        self._dispatch(body.file)
+        self._body = SizedBody(0)
+
+    def _dispatch(self, body: BytesIO) -> None:
+        server, environ = self.server, self._environ
+        self._environ = self._template
+        environ["wsgi.input"] = body
+        self.exchange = Exchange(self, environ)
+        self.deadline = NEVER
+        server.nr += 1
+        if server.nr >= server.max_requests:
+            server.draining = True
+        server.serve(self)
+
+    def _go_on(self) -> None:
+        """Sends what is left; when all is gone, goes on with the answer."""
+        out, before = self._out, self.unsent
+        try:
+            while out:
+                sent = self._sock.send(out[0])
+                self.unsent -= sent
+                if sent == len(out[0]):
+                    out.popleft()
+                else:
+                    out[0] = out[0][sent:]
+        except BlockingIOError:
+            if self.unsent < before:
+                self.deadline = monotonic() + self.server.write_timeout_s
+            return
+        except OSError:
+            self.broken = True
+        if self.exchange is not None and not self.broken:
+            self.deadline = NEVER
+            self.server.serve(self)
+        else:
+            self.settle()
+
+    def _linger(self) -> None:
+        """Closes our side only: to close both would reset the connection before the client has read."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self.phase = LINGERING
+        self.deadline = monotonic() + self.server.linger_timeout_s
+        self.server.watch(self, EPOLLIN)
+
+    def _drain(self) -> None:
+        try:
+            received = len(self._sock.recv(RECEIVE_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        self._linger_left -= received
+        if not received or self._linger_left < 0:
+            self.close()

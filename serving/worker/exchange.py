@@ -1,0 +1,193 @@
+"""One request and the application's answer to it, as PEP 3333 (WSGI) has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from serving.worker.framing import Refusal
+
+if TYPE_CHECKING:
+    from serving.worker.connection import Connection
+
+NEVER = float("inf")
+HIGH_WATER_BYTES = 2**20  # unsent bytes at which a streamed answer pauses
+STEP_S = 0.05  # how long a streamed answer may go on before others get their turn
+
+_STATUS = re.compile(r"[2-9][0-9]{2} [\t\x20-\x7e\xa0-\xff]*")
+_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+
+# Fields of an answer that are the server's to set, not the application's.
+_SERVER_FIELDS = re.compile(
+    "connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailers?|transfer-encoding|upgrade|server|date"
+)
+
+
+class Exchange:
+    """One request and the application's answer to it."""
+
+    def __init__(self, connection: Connection, environ: dict[str, Any]) -> None:
+        self.environ = environ
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.sent = 0
+        self.started = monotonic()
+        self.step_started = NEVER
+        self._connection = connection
+        # A paused answer shares its thread with other requests and may go on in another thread: without
+        # a context of its own, the application would find there what those requests left.
+        self._context = copy_context()
+        self._result: Iterable[bytes] | None = None
+        self._pieces: Iterator[bytes] | None = None
+        self._head = ""
+        self._head_sent = self._chunked = self._no_body = False
+        self._length: int | None = None  # as the application announces it
+        self._known_length: int | None = None  # as seen from what it returns
+
+    def __str__(self) -> str:
+        return f"{self.environ['REQUEST_METHOD']} {self.environ['RAW_URI']}"
+
+    def proceed(self) -> None:
+        """Calls the application or goes on with its answer, until it is complete or has to wait."""
+        self.step_started = monotonic()
+        self._context.run(self._call if self._pieces is None else self._send_pieces)
+
+    def abandon(self) -> None:
+        """Lets go of an answer that nobody waits for any more."""
+        self._context.run(self._release)
+
+    def _release(self) -> None:
+        connection, result = self._connection, self._result
+        connection.exchange = self._result = self._pieces = None
+        try:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+            if connection.server.after_request is not None:
+                connection.server.after_request(self)
+        except Exception:
+            connection.server.log.exception("Failed after the answer to %s", self)
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """Takes the status and the headers of the answer, as PEP 3333 has it."""
+        if exc_info is not None:
+            try:
+                if self._head_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # breaks the cycle of traceback, frame and exc_info
+        elif self.status:
+            raise AssertionError("start_response was called a second time without exc_info")
+        if not _STATUS.fullmatch(status):
+            raise ValueError(f"not a status line: {status!r}")
+        length, lines = None, [f"HTTP/1.1 {status}\r\n"]
+        for name, value in headers:
+            folded = name.lower()
+            is_length = folded == "content-length"
+            if not _FIELD_NAME.fullmatch(name) or not (_LENGTH if is_length else _FIELD_VALUE).fullmatch(value):
+                raise ValueError(f"not a header: {name!r}")
+            if is_length:
+                length = int(value)
+            elif not _SERVER_FIELDS.fullmatch(folded):
+                lines.append(f"{name}: {value}\r\n")
+        self.status, self.headers, self._length, self._head = status, headers, length, "".join(lines)
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Sends a piece of the answer; also PEP 3333's `write`."""
+        head = b"" if self._head_sent else self._open()
+        if self._no_body:
+            data = b""
+        self.sent += len(data)
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        elif self._length is not None and self.sent > self._length:
+            raise ValueError("the answer is longer than its Content-Length")
+        if head:
+            data = head + data
+            self._head_sent = True
+        self._connection.send(data)
+
+    def _call(self) -> None:
+        server = self._connection.server
+        try:
+            if server.before_request is not None:
+                server.before_request(self)
+            result = self._result = server.wsgi(self.environ, self.start_response)
+            if type(result) is list and len(result) == 1:
+                self._known_length = len(result[0])
+            self._pieces = iter(result)
+        except Exception:
+            self._fail()
+        else:
+            self._send_pieces()
+
+    def _send_pieces(self) -> None:
+        connection, pieces = self._connection, self._pieces
+        assert pieces is not None
+        try:
+            pause = monotonic() + STEP_S
+            for piece in pieces:
+                if piece:
+                    self.write(piece)
+                if connection.broken:
+                    break
+                if connection.unsent > HIGH_WATER_BYTES or monotonic() > pause:
+                    return
+            else:
+                self._end()
+        except Exception:
+            self._fail()
+        else:
+            self._release()
+
+    def _end(self) -> None:
+        if not self._head_sent:
+            self._known_length = 0
+            self.write(b"")
+        if self._chunked:
+            self._connection.send(b"0\r\n\r\n")
+        elif self._length is not None and self.sent < self._length and not self._no_body:
+            raise ValueError("the answer is shorter than its Content-Length")
+
+    def _fail(self) -> None:
+        connection = self._connection
+        connection.server.log.exception("The application failed on %s", self)
+        connection.keep_alive = False  # an answer that has begun stays incomplete, for the client to see
+        if not self._head_sent:
+            error, with_body = Refusal("internal_error"), self.environ["REQUEST_METHOD"] != "HEAD"
+            self.status = f"{error.status} -"
+            connection.send(connection.server.error_answer(error, with_body))
+        self._release()
+
+    def _open(self) -> bytes:
+        """Returns the head of the answer, which tells the client where the body will end."""
+        connection, status = self._connection, self.status[:3]
+        if not status:
+            raise AssertionError("the application answered without calling start_response")
+        server, framing = connection.server, ""
+        modern = self.environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+        self._no_body = self.environ["REQUEST_METHOD"] == "HEAD" or status in ("204", "304")
+        if self._length is None and not self._no_body:
+            self._length = self._known_length
+        if self._length is not None:
+            framing = f"Content-Length: {self._length}\r\n" if status != "204" else ""
+        elif not self._no_body and modern:
+            self._chunked = True
+            framing = "Transfer-Encoding: chunked\r\n"
+        elif not self._no_body:
+            connection.keep_alive = False
+        if server.draining or not server.alive or not server.keepalive_s:
+            connection.keep_alive = False
+        if not connection.keep_alive:
+            framing += "Connection: close\r\n"
+        elif not modern:
+            framing += "Connection: keep-alive\r\n"
+        return f"{self._head}{framing}{server.stamp()}\r\n".encode("latin-1")

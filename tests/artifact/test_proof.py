@@ -1,0 +1,187 @@
+import dataclasses
+import gzip
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from bmp.artifact.artifact import export_variant
+from bmp.artifact.litert import LiteRTRunner
+from bmp.artifact.proof import (
+    PARITY_TOLERANCE,
+    check_parity,
+    max_abs_diff,
+    measure,
+    measure_accuracy,
+    measure_latency_ms,
+    measure_sparsity,
+    prove,
+    run_batches,
+)
+from bmp.data import Split
+from bmp.errors import ProofError
+from bmp.models import MODELS
+from bmp.signature import Signature, TensorSpec
+
+SIGNATURE = Signature((TensorSpec("image", "float32", (8, 8)),), (TensorSpec("probabilities", "float32", (10,)),))
+
+
+def make_split(size, seed=0):
+    random = np.random.default_rng(seed)
+    return Split({"image": random.uniform(0, 1, (size, 8, 8)).astype(np.float32)}, random.integers(10, size=size))
+
+
+VALIDATION, TEST = make_split(300), make_split(40, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return MODELS["cnn"](SIGNATURE, filters=[8], dense=[64])
+
+
+def copy_model(model, change):
+    copy = keras.models.clone_model(model)
+    copy.set_weights([change(weight) if weight.ndim > 1 else weight for weight in model.get_weights()])
+    return copy
+
+
+def zero_the_smallest(weight, share=0.8):
+    return weight * (np.abs(weight) > np.quantile(np.abs(weight), share))
+
+
+@pytest.fixture(scope="module")
+def exports(model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("proof")
+    pruned = copy_model(model, zero_the_smallest)
+    calibration = make_split(32, seed=2).inputs
+    return {
+        "float32": export_variant("float32", model, SIGNATURE, directory),
+        "pruned": export_variant("pruned", pruned, SIGNATURE, directory),
+        "pruned_int8": export_variant("pruned_int8", pruned, SIGNATURE, directory, calibration),
+    }
+
+
+@pytest.fixture(scope="module")
+def evidence(exports):
+    return prove(list(exports.values()), VALIDATION)
+
+
+def test_what_is_proven_is_what_the_file_does(exports, evidence, model):
+    assert list(evidence) == list(exports)
+    found, path = evidence["float32"], exports["float32"].path
+    correct = model(VALIDATION.inputs["image"]).numpy().argmax(axis=-1) == VALIDATION.targets
+    assert found.validation_accuracy == pytest.approx(correct.mean())
+    assert 0 <= found.max_abs_diff <= PARITY_TOLERANCE
+    assert found.size_bytes == path.stat().st_size
+    assert found.gzip_bytes == len(gzip.compress(path.read_bytes(), 9, mtime=0))
+    assert evidence["pruned_int8"].size_bytes < evidence["pruned"].size_bytes
+    assert evidence["pruned"].gzip_bytes < evidence["float32"].gzip_bytes
+
+
+def test_a_float_file_that_is_not_its_model_is_caught(tmp_path, model):
+    other = copy_model(model, lambda weight: weight + 0.01)
+    planted = dataclasses.replace(export_variant("float32", other, SIGNATURE, tmp_path), model=model)
+    with pytest.raises(ProofError, match=r"float32\.tflite differs from the Keras model by up to .* Nothing was"):
+        prove([planted], VALIDATION)
+
+
+def test_one_wrong_file_among_good_ones_is_caught(exports, model):
+    swapped = dataclasses.replace(exports["pruned"], model=model)
+    with pytest.raises(ProofError, match=r"pruned\.tflite"):
+        prove([exports["float32"], swapped], VALIDATION)
+
+
+def test_a_quantized_file_may_differ_and_the_difference_is_told(evidence):
+    assert PARITY_TOLERANCE < evidence["pruned_int8"].max_abs_diff < 0.2
+
+
+def test_sparsity_is_read_from_the_file(exports, evidence):
+    assert evidence["float32"].sparsity < 0.01
+    assert evidence["pruned"].sparsity == pytest.approx(0.8, abs=0.01)
+    assert evidence["pruned_int8"].sparsity == pytest.approx(0.8, abs=0.03)
+    assert measure_sparsity(exports["pruned"].path) == evidence["pruned"].sparsity
+
+
+def test_the_report_adds_the_test_split_and_latency_to_the_evidence(exports, evidence):
+    measured = measure(list(exports.values()), evidence, TEST)
+    assert list(measured) == list(exports)
+    for name, found in measured.items():
+        assert found.model_dump().items() >= dataclasses.asdict(evidence[name]).items()
+        assert found.latency_batch1_ms > 0 and found.latency_batch32_ms > 0
+    outputs = LiteRTRunner(exports["pruned_int8"].path, SIGNATURE).run(TEST.inputs)
+    assert measured["pruned_int8"].test_accuracy == measure_accuracy(outputs, TEST.targets)
+
+
+class Doubler:
+    """A runner that remembers the sizes of its batches."""
+
+    signature = SIGNATURE
+
+    def __init__(self):
+        self.sizes = []
+
+    def run(self, arrays):
+        self.sizes.append(len(arrays["image"]))
+        return {"probabilities": arrays["image"] * 2}
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 600])
+def test_batches_are_bounded_and_outputs_keep_their_order(size):
+    runner, image = Doubler(), np.arange(float(size))
+    np.testing.assert_array_equal(run_batches(runner, {"image": image})["probabilities"], image * 2)
+    assert max(runner.sizes) <= 256 and sum(runner.sizes) == size
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_latency_is_measured_for_each_runner_in_turn(batch_size):
+    runners = {"a": Doubler(), "b": Doubler()}
+    found = measure_latency_ms(runners, {"image": np.zeros((5, 8, 8))}, batch_size, rounds=2, runs=3)
+    assert list(found) == ["a", "b"] and all(time_ms > 0 for time_ms in found.values())
+    assert all(runner.sizes == [batch_size] * 7 for runner in runners.values())  # the first one allocates
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "targets", "accuracy"),
+    [
+        ([[0.9, 0.1], [0.2, 0.8]], [0, 1], 1.0),
+        ([[0.9, 0.1], [0.2, 0.8]], [1, 0], 0.0),
+        ([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], [0, 1, 0, 0], 0.75),
+    ],
+)
+def test_accuracy_is_the_share_of_right_answers(probabilities, targets, accuracy):
+    assert measure_accuracy({"p": np.array(probabilities)}, np.array(targets)) == accuracy
+
+
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("expected", "outputs", "difference"),
+    [
+        ({"a": [1.0, 2.0]}, {"a": [1.0, 2.0]}, 0.0),
+        ({"a": [1.0, 2.0]}, {"a": [1.5, 1.0]}, 1.0),
+        ({"a": [0.0], "b": [0.0]}, {"a": [0.1], "b": [-0.3]}, 0.3),
+        ({"a": [1.0, 2.0]}, {"a": [1.0, NAN]}, INF),
+        ({"a": [1.0, NAN]}, {"a": [1.0, NAN]}, INF),
+        ({"a": [1.0]}, {"a": [INF]}, INF),
+        ({"a": [INF]}, {"a": [INF]}, INF),
+        ({"a": [0.0], "b": [0.0]}, {"a": [NAN], "b": [0.0]}, INF),
+        ({"a": [0.0], "b": [0.0]}, {"a": [0.0], "b": [NAN]}, INF),
+    ],
+)
+def test_the_largest_difference_is_over_all_outputs_and_never_hides_a_nan(expected, outputs, difference):
+    arrays = [{name: np.array(values) for name, values in named.items()} for named in (expected, outputs)]
+    assert max_abs_diff(*arrays) == pytest.approx(difference)
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-7, PARITY_TOLERANCE])
+def test_parity_holds_up_to_the_tolerance(difference):
+    check_parity("x", difference)
+
+
+@pytest.mark.parametrize("difference", [PARITY_TOLERANCE * 1.01, 0.5, INF])
+def test_parity_is_broken_above_it(difference):
+    with pytest.raises(ProofError, match="x differs from the Keras model") as caught:
+        check_parity("x", difference)
+    assert caught.value.received == f"{difference:.3g}"

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from bmp.artifact.samples import SAMPLES_FILE, Samples, read_samples, write_samples
+from bmp.errors import ArtifactError
+
+SAMPLES = Samples(
+    {"image": np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32), "input.mask": np.ones(4, np.uint8)},
+    {"probabilities": np.full((4, 10), 0.1, np.float32), "output.x": np.zeros((4, 1))},
+    np.array([3, 1, 4, 1]),
+)
+
+
+def test_come_back_bit_by_bit_with_their_names(tmp_path):
+    write_samples(SAMPLES, tmp_path)
+    read = read_samples(tmp_path)
+    for mine, theirs in ((read.inputs, SAMPLES.inputs), (read.outputs, SAMPLES.outputs)):
+        assert set(mine) == set(theirs)
+        for name, array in theirs.items():
+            assert mine[name].dtype == array.dtype
+            np.testing.assert_array_equal(mine[name], array)
+    np.testing.assert_array_equal(read.targets, SAMPLES.targets)
+
+
+def test_stand_where_the_artifact_keeps_them(tmp_path):
+    write_samples(SAMPLES, tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.npz")] == [SAMPLES_FILE]
+
+
+def damage(directory, content):
+    (directory / SAMPLES_FILE).parent.mkdir(exist_ok=True)
+    (directory / SAMPLES_FILE).write_bytes(content)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an archive", b"PK\x03\x04"])
+def test_samples_that_are_none_are_refused(tmp_path, content):
+    if content is not None:
+        damage(tmp_path, content)
+    with pytest.raises(ArtifactError, match=r"samples\.npz holds no samples that can be read"):
+        read_samples(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.95])
+def test_samples_cut_short_are_refused(tmp_path, keep):
+    write_samples(SAMPLES, tmp_path)
+    content = (tmp_path / SAMPLES_FILE).read_bytes()
+    damage(tmp_path, content[: int(len(content) * keep)])
+    with pytest.raises(ArtifactError):
+        read_samples(tmp_path)
+
+
+def test_samples_with_a_flipped_byte_are_refused(tmp_path):
+    write_samples(SAMPLES, tmp_path)
+    content = bytearray((tmp_path / SAMPLES_FILE).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damage(tmp_path, bytes(content))
+    with pytest.raises(ArtifactError):
+        read_samples(tmp_path)
+
+
+def test_samples_without_targets_are_refused(tmp_path):
+    (tmp_path / "bmp").mkdir()
+    np.savez(tmp_path / SAMPLES_FILE, **{"input.image": np.zeros(3)})
+    with pytest.raises(ArtifactError, match="targets"):
+        read_samples(tmp_path)
+
+
+def test_nothing_is_ever_unpickled(tmp_path):
+    (tmp_path / "bmp").mkdir()
+    np.savez(tmp_path / SAMPLES_FILE, targets=np.array([{"any": "object"}], dtype=object))
+    with pytest.raises(ArtifactError):
+        read_samples(tmp_path)

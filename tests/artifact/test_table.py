@@ -1,0 +1,97 @@
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant
+from bmp.artifact.table import build_table, explain_verdicts, to_rows
+
+NAMES = ("float32", "pruned", "int8", "pruned_int8")
+VERDICTS = ("passed", "refused: validation accuracy 0.9 is 0.0800 under", "passed", "recommended: the smallest of 3")
+
+
+def make_manifest(size_bytes: int, latency_ms: float, name: str = "digits") -> Manifest:
+    measured = Measurement(
+        validation_accuracy=1.0,
+        test_accuracy=0.98765,
+        max_abs_diff=0.01,
+        sparsity=0.8,
+        size_bytes=size_bytes,
+        gzip_bytes=size_bytes // 2,
+        latency_batch1_ms=latency_ms,
+        latency_batch32_ms=latency_ms * 20,
+    )
+    variants = tuple(
+        Variant(name=variant, file=None if verdict.startswith("refused") else "x", verdict=verdict, measured=measured)
+        for variant, verdict in zip(NAMES, VERDICTS, strict=True)
+    )
+    lineage = Lineage(
+        recipe_sha256="", data_sha256="", parent_version=None, code_version="", packages={}, machine=""
+    )
+    return Manifest(
+        schema_version=1,
+        name=name,
+        created=datetime.now(UTC),
+        signature={"inputs": [], "outputs": []},
+        labels=(),
+        recommended="pruned_int8",
+        max_drop=0.01,
+        variants=variants,
+        lineage=lineage,
+        files={},
+    )
+
+
+def render(manifest: Manifest) -> list[str]:
+    output = io.StringIO()
+    Console(file=output, width=80).print(build_table(manifest))
+    return output.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("name", ["digits", "x" * 64])
+@pytest.mark.parametrize(
+    ("size_bytes", "latency_ms"),
+    [(900, 0.001), (98_765, 0.0123), (9_876_543, 1.5), (98_765_432, 45.678)],
+    ids=["tiny", "digits", "10 MB", "100 MB"],
+)
+def test_nothing_is_cut_off_in_80_columns(size_bytes, latency_ms, name):
+    lines = render(make_manifest(size_bytes, latency_ms, name))
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in "".join(lines)
+    for variant, verdict in zip(NAMES, VERDICTS, strict=True):
+        (row,) = [line.split() for line in lines if line.split()[:1] == [variant]]
+        assert row == [
+            variant,
+            "1.0000",
+            "0.9877",
+            "80%",
+            f"{size_bytes:,}",
+            f"{size_bytes // 2:,}",
+            f"{latency_ms:.3f}",
+            f"{latency_ms * 20:.3f}",
+            verdict.partition(":")[0],
+        ]
+
+
+def test_the_table_of_a_run_fits_too(quick_run):
+    lines = render(quick_run.manifest)
+    assert max(len(line) for line in lines) <= 80 and "…" not in "".join(lines)
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in NAMES] == list(NAMES)
+
+
+def test_every_reason_gets_a_line():
+    assert explain_verdicts(make_manifest(1, 1)) == [
+        "pruned is refused: validation accuracy 0.9 is 0.0800 under",
+        "pruned_int8 is recommended: the smallest of 3",
+    ]
+
+
+def test_rows_are_flat_and_keep_every_figure():
+    manifest = make_manifest(1000, 0.5)
+    rows = json.loads(json.dumps(to_rows(manifest)))
+    assert [row["variant"] for row in rows] == list(NAMES)
+    for row, variant in zip(rows, manifest.variants, strict=True):
+        figures = variant.measured.model_dump()
+        assert row == {"variant": variant.name, **figures, "verdict": variant.verdict, "file": variant.file}

@@ -1,0 +1,95 @@
+import json
+import os
+
+import pytest
+
+from bmp.errors import RegistryError
+from bmp.registry.journal import append_event, read_journal
+
+
+@pytest.fixture
+def journal(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    append_event(path, "publish", version=1)
+    append_event(path, "alias", alias="production", version=1, previous=None)
+    append_event(path, "publish", version=2)
+    return path
+
+
+def test_there_is_nothing_before_the_first_event(tmp_path):
+    assert read_journal(tmp_path / "journal.jsonl") == []
+
+
+def test_events_come_back_in_order(journal):
+    records = read_journal(journal)
+    assert [(record["sequence"], record["event"], record["version"]) for record in records] == [
+        (1, "publish", 1),
+        (2, "alias", 1),
+        (3, "publish", 2),
+    ]
+    assert records[1]["alias"] == "production" and records[1]["previous"] is None
+
+
+def test_append_returns_the_record_that_is_read(journal):
+    assert append_event(journal, "publish", version=3) == read_journal(journal)[-1]
+
+
+def test_appending_never_changes_what_is_written(journal):
+    before = journal.read_bytes()
+    append_event(journal, "publish", version=3)
+    assert journal.read_bytes().startswith(before)
+
+
+def edit(lines):
+    lines[1] = lines[1].replace(b"production", b"protection")
+
+
+def edit_and_forget_the_chain(lines):
+    record = json.loads(lines[1])
+    lines[1] = json.dumps({**record, "version": 9}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def swap(lines):
+    lines[0], lines[1] = lines[1], lines[0]
+
+
+TAMPERING = {
+    "edited": edit,
+    "edited with another number": edit_and_forget_the_chain,
+    "first line deleted": lambda lines: lines.pop(0),
+    "middle line deleted": lambda lines: lines.pop(1),
+    "line doubled": lambda lines: lines.insert(1, lines[0]),
+    "lines swapped": swap,
+    "line of another kind": lambda lines: lines.append(b"[]\n"),
+    "number": lambda lines: lines.append(b"1\n"),
+    "empty line": lambda lines: lines.insert(1, b"\n"),
+    "not JSON": lambda lines: lines.append(b"published 3\n"),
+    "not UTF-8": lambda lines: lines.append(b"\xff\n"),
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERING.values(), ids=TAMPERING)
+def test_tampering_is_found_and_nothing_is_appended_to_it(journal, tamper):
+    lines = journal.read_bytes().splitlines(keepends=True)
+    tamper(lines)
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(RegistryError, match="has been altered"):
+        read_journal(journal)
+    with pytest.raises(RegistryError, match="has been altered"):
+        append_event(journal, "publish", version=3)
+    assert journal.read_bytes() == b"".join(lines)
+
+
+def test_the_line_is_named(journal):
+    lines = journal.read_bytes().splitlines(keepends=True)
+    del lines[1]
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(RegistryError, match=r"Line 2 of .*journal\.jsonl"):
+        read_journal(journal)
+
+
+@pytest.mark.parametrize("missing", [1, 2, 10, 100])
+def test_a_line_cut_short_is_found_even_if_only_its_end_is_missing(journal, missing):
+    os.truncate(journal, journal.stat().st_size - missing)
+    with pytest.raises(RegistryError, match="has been altered"):
+        read_journal(journal)

@@ -1,0 +1,86 @@
+"""What may be imported where, each looked at in a fresh process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = [
+    "bmp",
+    "bmp.errors",
+    "bmp.catalog",
+    "bmp.signature",
+    "bmp.config",
+    "bmp.names",
+    "bmp.storage",
+    "bmp.artifact.manifest",
+    "bmp.artifact.litert",
+    "bmp.artifact.samples",
+    "bmp.registry",
+    "bmp.cli",
+    "serving.app",
+    "serving.service",
+    "serving.codec.json",
+    "serving.settings",
+    "serving.worker",
+]
+
+
+def run_python(script: str, *args: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    environ = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    return subprocess.run(
+        [sys.executable, "-c", script, *args], env=environ, cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+LOOK = """
+import importlib, sys, threading
+importlib.import_module(sys.argv[1])
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"}))
+print(threading.active_count())
+"""
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_a_light_module_loads_no_tensorflow_and_starts_nothing(module, tmp_path):
+    done = run_python(LOOK, module, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    heavy, threads = done.stdout.splitlines()
+    assert (heavy, threads) == ("", "1")
+    assert not list(tmp_path.iterdir())
+
+
+WALK = """
+import pkgutil, sys
+import tensorflow  # before bmp: nobody has touched tf.keras yet
+import bmp
+names = [module.name for module in pkgutil.walk_packages(bmp.__path__, "bmp.") if module.name != "bmp.__main__"]
+for name in names:
+    __import__(name)
+import tf_keras
+assert tensorflow.keras.Model is tf_keras.Model
+print(len(names))
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"flask", "gunicorn", "grpc", "werkzeug", "serving"}))
+"""
+
+
+def test_no_room_of_the_library_knows_a_server_and_all_of_them_use_keras_2():
+    done = run_python(WALK)
+    assert done.returncode == 0, done.stderr
+    count, servers = done.stdout.splitlines()
+    assert int(count) > 30
+    assert servers == ""
+
+
+def test_importing_bmp_selects_keras_2():
+    done = run_python("import os, bmp; print(os.environ['TF_USE_LEGACY_KERAS'])")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_importing_bmp_too_late_says_so():
+    done = run_python("import tensorflow as tf; tf.keras.Model; import bmp")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: bmp needs Keras 2, but this process already uses Keras 3.")
+    assert last.endswith("Import bmp before tensorflow, or set TF_USE_LEGACY_KERAS=1 before starting Python.")
