@@ -19,7 +19,12 @@ from bmp.errors import BmpError, ConfigError, NotFoundError
 
 _SHADES = " .:-=+*#%@"
 _registry_option = click.option(
-    "--registry", default="registry", show_default=True, metavar="DIR", help="Where the models are."
+    "--registry",
+    default="registry",
+    envvar="BMP_REGISTRY",
+    show_default=True,
+    metavar="DIR",
+    help="Where the models are.",
 )
 
 
@@ -47,7 +52,10 @@ def main() -> None:
 @click.option("--run-dir", metavar="DIR", help="New directory for recipe, history and table.  [runs/NAME-TIME]")
 @click.option("--verbose", is_flag=True, help="Show TensorFlow's own messages as well.")
 def run_command(recipe: str, overrides: tuple[str, ...], run_dir: str | None, verbose: bool) -> None:
-    """Train, compress, prove and publish RECIPE: a shipped name (default: digits) or a .yaml file."""
+    """Train, compress, prove and publish a recipe.
+
+    RECIPE is the name of a shipped one (digits, if none is given) or the path of a .yaml file.
+    """
     from bmp.config import load_recipe
 
     resolved = load_recipe(recipe, overrides)
@@ -85,21 +93,35 @@ def _hold_back_stderr() -> Iterator[None]:
 @main.command("serve")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Serve only this model; may be repeated.  [all]")
 @_registry_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [one a core]")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Requests at a time, a process.")
+@click.option("--host", default="127.0.0.1", envvar="BMP_HOST", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5000, envvar="BMP_PORT", show_default=True, type=click.IntRange(1, 65535))
+@click.option("--workers", envvar="BMP_WORKERS", type=click.IntRange(1), help="Processes.  [one a core]")
+@click.option(
+    "--threads",
+    default=1,
+    envvar="BMP_THREADS",
+    show_default=True,
+    type=click.IntRange(1),
+    help="Requests a process runs at a time.",
+)
 def serve_command(
     models: tuple[str, ...], registry: str, host: str, port: int, workers: int | None, threads: int
 ) -> None:
-    """Serve published models over HTTP: POST /predict, GET /models, /ready, /health."""
+    """Serve published models over HTTP.
+
+    Each at the version its alias "production" names, or else the newest. POST /predict answers; GET /models,
+    /ready and /health tell about the server. Every option is also an environment variable, BMP_PORT for example.
+    """
     from bmp.registry import Registry
 
+    models = models or tuple(name for name in os.environ.get("BMP_MODELS", "").split(",") if name)
     versions = [Registry(registry).resolve(name) for name in models or _published(registry)]
     _check_port(host, port)
-    given = {"registry": registry, "models": ",".join(models), "host": host, "port": port, "threads": threads}
+    given = {"registry": registry, "host": host, "port": port, "threads": threads}
     if workers is not None:
         given["workers"] = workers
+    if models:
+        given["models"] = ",".join(models)
     environ = os.environ | {f"BMP_{name.upper()}": str(value) for name, value in given.items()}
     names = ", ".join(f"{version.name}/{version.number}" for version in versions)
     click.echo(f"bmp: serving {names} on http://{host}:{port} (POST /predict); stop with Ctrl-C")
@@ -142,7 +164,7 @@ def _gunicorn_conf() -> str:
 
 @main.group("models")
 def models_group() -> None:
-    """Look at published models, and name the version that is served."""
+    """List published models, name the one to serve."""
 
 
 @models_group.command("list")
@@ -190,7 +212,11 @@ def alias_command(model: str, alias: str, version: int, registry: str) -> None:
 @click.argument("model", default="digits")
 @_registry_option
 def try_command(model: str, registry: str) -> None:
-    """Serve MODEL on a free port, ask it about one held-out example, and stop the server."""
+    """Ask a model about one held-out example.
+
+    Serves MODEL (digits, if none is given) on a free port, posts the example, prints the answer beside the true
+    label, and stops the server.
+    """
     from bmp.registry import Registry
     from bmp.smoke import ask_server
 
@@ -206,7 +232,10 @@ def try_command(model: str, registry: str) -> None:
 @main.command("doctor")
 @_registry_option
 def doctor_command(registry: str) -> None:
-    """Check that everything bmp needs is here; exit code 1 if something is not."""
+    """Check that everything bmp needs is here.
+
+    One line a check; exit code 1 if one fails. The last, a small run of everything, takes about ten seconds.
+    """
     from bmp.doctor import run_checks
 
     failed = False

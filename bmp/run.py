@@ -69,7 +69,8 @@ def run(recipe: Recipe | str, *, run_dir: str | Path | None = None, console: Con
     console = console or Console()
     build = _look_up(recipe)
     data = load_data(build.data, recipe.data, recipe.seed)
-    strategy, model = _build_model(recipe, build, data)
+    with console.status("starting TensorFlow"):
+        strategy, model = _build_model(recipe, build, data)
     registry = Registry(recipe.publish.root)
     registry.check_writable()
     directory = _make_directory(run_dir, recipe)

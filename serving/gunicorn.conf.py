@@ -2,11 +2,16 @@
 
 import logging
 import os
+import sys
 from typing import Any
 
+from bmp.errors import ConfigError
 from serving.settings import Settings
 
-_settings = Settings.from_environ(os.environ)
+try:
+    _settings = Settings.from_environ(os.environ)
+except ConfigError as error:  # gunicorn would show a traceback for what is the operator's slip
+    sys.exit(f"bmp: {error}")
 
 wsgi_app = "serving.app:create_app()"
 worker_class = "serving.worker.BufferedWorker"

@@ -80,7 +80,8 @@ def test_bind_builds_nothing_yet():
     ("name", "args", "message"),
     [
         ("net", {}, "needs the argument 'hidden'"),
-        ("net", {"hiden": [1]}, "takes no argument 'hiden'; it takes hidden, activation, scale. Did you mean 'hidden'?"),
+        ("net", {"hiden": [1]}, "takes no argument 'hiden'; it takes hidden, activation, scale."),
+        ("net", {"hiden": [1]}, "Did you mean 'hidden'?"),
         ("net", {"hidden": [1], "signature": "x"}, "takes no argument 'signature'"),
         ("net", {"hidden": "128"}, "argument 'hidden' is '128', but input should be a valid list"),
         ("net", {"hidden": [1.5]}, "argument 'hidden' is [1.5], but input should be a valid integer"),

@@ -113,7 +113,8 @@ def test_an_override_reaches_a_section_the_file_leaves_out(written):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epoch=3", "unknown key 'train.epoch'; train knows epochs, optimizer, learning_rate. Did you mean 'epochs'?"),
+        ("train.epoch=3", "unknown key 'train.epoch'; train knows epochs, optimizer, learning_rate."),
+        ("train.epoch=3", "Did you mean 'epochs'?"),
         ("trian.epochs=3", "unknown key 'trian'; the top level knows seed, data,"),
         ("trian.epochs=3", "Did you mean 'train'?"),
         ("compress.pruning.sparsty=0.5", "unknown key 'compress.pruning.sparsty'"),
@@ -196,7 +197,8 @@ def test_reads_a_number_without_a_point_before_its_exponent(written):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("digit", UnknownNameError, "No recipe is named 'digit'. Known: digits, or a path to a .yaml file. Did you mean"),
+        ("digit", UnknownNameError, "No recipe is named 'digit'. Known: digits, or a path to a .yaml file."),
+        ("digit", UnknownNameError, "Did you mean 'digits'?"),
         ("", UnknownNameError, "No recipe is named ''"),
         ("../recipes/digits", UnknownNameError, "No recipe is named"),
         ("missing.yaml", ConfigError, "There is no recipe file missing.yaml"),

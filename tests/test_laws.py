@@ -37,7 +37,8 @@ def run_python(script: str, *args: str, cwd=None) -> subprocess.CompletedProcess
 LOOK = """
 import importlib, sys, threading
 importlib.import_module(sys.argv[1])
-print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"}))
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(*sorted(loaded & {"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"}))
 print(threading.active_count())
 """
 
@@ -61,7 +62,8 @@ for name in names:
 import tf_keras
 assert tensorflow.keras.Model is tf_keras.Model
 print(len(names))
-print(*sorted({name.partition(".")[0] for name in sys.modules} & {"flask", "gunicorn", "grpc", "werkzeug", "serving"}))
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(*sorted(loaded & {"flask", "werkzeug", "gunicorn", "grpc", "serving"}))
 """
 
 

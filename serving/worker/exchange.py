@@ -6,12 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from serving.worker.framing import Refusal
-
-if TYPE_CHECKING:
-    from serving.worker.connection import Connection
 
 NEVER = float("inf")
 HIGH_WATER_BYTES = 2**20  # unsent bytes at which a streamed answer pauses
@@ -28,10 +25,23 @@ _SERVER_FIELDS = re.compile(
 )
 
 
+class Channel(Protocol):
+    """What an exchange needs of the connection it came over."""
+
+    server: Any
+    exchange: Exchange | None
+    keep_alive: bool
+    broken: bool
+    unsent: int
+
+    def send(self, data: bytes) -> None:
+        """Sends what the socket takes now and keeps the rest."""
+
+
 class Exchange:
     """One request and the application's answer to it."""
 
-    def __init__(self, connection: Connection, environ: dict[str, Any]) -> None:
+    def __init__(self, connection: Channel, environ: dict[str, Any]) -> None:
         self.environ = environ
         self.status = ""
         self.headers: list[tuple[str, str]] = []

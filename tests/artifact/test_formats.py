@@ -59,8 +59,3 @@ def test_writes_only_what_it_keeps(written):
     directory = path if file_format.path == "." else path.parent
     known = {file_format.path, "saved_model.pb", "variables", "assets", "fingerprint.pb"}
     assert {entry.name for entry in directory.iterdir()} <= known
-
-
-def test_keeps_the_signature(written):
-    file_format, path = written
-    assert file_format.load(path, SIGNATURE).signature == SIGNATURE

@@ -145,7 +145,9 @@ def test_a_link_in_place_of_a_file_is_found_even_with_the_same_bytes(artifact):
             check(artifact, manifest)
 
 
-@pytest.mark.parametrize("relative", ["../secret", "/etc/hostname", "bmp/manifest.json", "variants", "", "./model.tflite"])
+@pytest.mark.parametrize(
+    "relative", ["../secret", "/etc/passwd", "bmp/manifest.json", "variants", "", "./model.tflite"]
+)
 def test_only_a_listed_file_can_be_asked_for(artifact, relative):
     (artifact.parent / "secret").write_bytes(b"secret")
     with pytest.raises(ArtifactError, match=re.escape(f"lists no file '{relative}'")):
@@ -214,7 +216,7 @@ def test_a_manifest_with_a_wrong_field_is_damaged(artifact, change, values):
 
 
 def test_a_directory_without_a_manifest_is_no_artifact(tmp_path):
-    with pytest.raises(ArtifactError, match="is no artifact: it has no bmp/manifest.json"):
+    with pytest.raises(ArtifactError, match=r"is no artifact: it has no bmp/manifest\.json"):
         read_manifest(tmp_path)
 
 

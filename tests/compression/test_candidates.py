@@ -86,9 +86,7 @@ def test_calibrates_on_the_training_split_only(data, seed, wanted, given):
 
 def test_the_candidates_carry_that_calibration(model, trainer, data):
     candidates, _ = make_candidates(model, CompressConfig(pruning=None, quantization=QUANTIZE), trainer, seed=5)
-    np.testing.assert_array_equal(
-        candidates[1].calibration["row"], pick_calibration(data.train, QUANTIZE, 5)["row"]
-    )
+    np.testing.assert_array_equal(candidates[1].calibration["row"], pick_calibration(data.train, QUANTIZE, 5)["row"])
     assert get_rows(candidates[1].calibration) <= get_rows(data.train.inputs)
 
 

@@ -22,9 +22,7 @@ def make_examples(*counts: int) -> Examples:
 
 
 def configure(train=0.70, validation=0.15, test=0.15, stratify=True) -> DataConfig:
-    return DataConfig(
-        source="any", split={"train": train, "validation": validation, "test": test}, stratify=stratify
-    )
+    return DataConfig(source="any", split={"train": train, "validation": validation, "test": test}, stratify=stratify)
 
 
 def get_rows(split: Split) -> list[int]:
@@ -89,7 +87,7 @@ def test_too_few_examples_altogether(count):
 
 
 def test_a_share_too_small_for_one_example_is_refused():
-    with pytest.raises(DataError, match="change data.split"):
+    with pytest.raises(DataError, match=r"change data\.split"):
         load_data(lambda: make_examples(20, 20), configure(0.98, 0.01, 0.01), 0)
 
 

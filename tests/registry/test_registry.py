@@ -1,5 +1,4 @@
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -79,7 +78,8 @@ def published(registry, artifact):
 
 
 def read_tree(directory: Path) -> dict[str, bytes]:
-    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
 
 
 # === Publishing ===
@@ -154,6 +154,13 @@ def test_an_artifact_that_is_not_what_it_says_is_refused_and_leaves_nothing(publ
         published.publish(artifact, "digits")
     assert read_tree(published.root) == before
     assert not list(published.root.rglob(".staging-*"))
+
+
+def test_a_refused_artifact_does_not_even_make_the_registry(registry, artifact):
+    (artifact / "extra").touch()
+    with pytest.raises(ArtifactError):
+        registry.publish(artifact, "digits")
+    assert not registry.root.exists()
 
 
 @contextmanager
@@ -406,4 +413,4 @@ def test_aliases_are_readable_while_they_move(published):
         seen.add(json.loads(path.read_bytes())["production"])
     assert mover.returncode == 0 and seen == {1, 2, 3}
     assert len(published.journal("digits")) == 3 + 1 + 89
-    assert not [name for name in os.listdir(path.parent) if name.startswith(".aliases")]
+    assert not list(path.parent.glob(".aliases*"))

@@ -1,12 +1,16 @@
 """What an operator asks of a real server."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
-from conftest import Server, run_server
+from conftest import Server, find_free_port, run_server
 
 from bmp.registry import Registry
 from bmp.run import Run
@@ -100,3 +104,31 @@ def test_nothing_loaded_is_not_ready(registry: Registry, tmp_path: Path) -> None
 def test_head_has_no_body(server: Server) -> None:
     reply = requests.head(f"{server.url}/models", timeout=10)
     assert reply.status_code == 200 and reply.content == b"" and int(reply.headers["Content-Length"]) > 100
+
+
+def test_workers_hold_no_tensorflow(server: Server) -> None:
+    workers = psutil.Process(server.process.pid).children(recursive=True)
+    assert workers
+    for worker in workers:
+        mapped = Path(f"/proc/{worker.pid}/maps").read_text()
+        assert "ai_edge_litert" in mapped
+        assert "site-packages/tensorflow" not in mapped and "site-packages/keras" not in mapped
+
+
+def test_setting_that_does_not_exist_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "bmp", "serve", "--registry", str(registry.root), "--port", str(find_free_port())],
+        env=os.environ | {"BMP_PROT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode != 0
+    assert finished.stderr.count("\n") == 1 and "Did you mean 'BMP_PORT'?" in finished.stderr
+
+
+def test_environment_sets_what_options_leave_open(registry: Registry, tmp_path: Path) -> None:
+    environ = {"BMP_MODELS": "other", "BMP_WORKERS": "1"}
+    with run_server(registry.root, tmp_path / "server.log", environ=environ) as server:
+        assert server.get("/ready").json()["models"] == ["other/1"]
+        assert len(psutil.Process(server.process.pid).children()) == 1
