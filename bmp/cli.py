@@ -177,7 +177,9 @@ def list_command(registry: str) -> None:
     from bmp.registry import Registry
 
     store = Registry(registry)
-    table = Table("model", "version", "aliases", "variant", "test accuracy", "bytes", "created", box=None)
+    table = Table(
+        "model", "version", "aliases", "variant", "test\naccuracy", "bytes", "created", box=None, pad_edge=False
+    )
     for name in _published(registry):
         aliases = store.aliases(name)
         for number in store.versions(name):

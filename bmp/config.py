@@ -19,7 +19,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class Section(BaseModel):
     """Base of every section: unknown keys and wrong types are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class SplitConfig(Section):
@@ -142,18 +144,23 @@ class _Loader(yaml.SafeLoader):
         """Refuses duplicate keys, of which plain YAML would keep the last."""
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is given twice", key_node.start_mark
-                )
+            problem = "is given twice" if isinstance(key, str) and key in seen else "is no text"
+            if not isinstance(key, str) or key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' {problem}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would take for numbers."""
+
+
+_FLOAT = ("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+_Loader.add_implicit_resolver(*_FLOAT)
+_Dumper.add_implicit_resolver(*_FLOAT)
 
 
 def list_recipes() -> list[str]:
@@ -188,7 +195,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the resolved recipe, every default spelled out; `load_recipe` reads it."""
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False), encoding="utf-8")
 
 
 def _find_recipe(name_or_path: str) -> Path:
@@ -232,8 +239,11 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _to_config_error(error: ValidationError, recipe: str) -> ConfigError:
-    """Says the first problem of a validation in one sentence, with a guess for an unknown key."""
-    problem = error.errors(include_url=False)[0]
+    """Says one problem of a validation in one sentence, with a guess for an unknown key.
+
+    An unknown key goes first: where a key is missing as well, it is the one that was meant.
+    """
+    problem = min(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     where = ".".join(str(step) for step in problem["loc"])
     received = repr(problem["input"])
     received = received if len(received) <= 80 else received[:77] + "..."

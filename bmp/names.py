@@ -20,7 +20,7 @@ def check_model_name(name: str) -> str:
         ConfigError: It is none.
     """
     if not is_name(name):
-        raise ConfigError(f"'{name[:80]}' is no model name; use {_RULE}.", expected=_RULE, received=name[:80])
+        raise ConfigError(f"{name[:80]!r} is no model name; use {_RULE}.", expected=_RULE, received=name[:80])
     return name
 
 
@@ -32,5 +32,5 @@ def check_alias(alias: str) -> str:
     """
     if not is_name(alias) or alias.isdigit():
         rule = f"{_RULE}, and not digits alone"
-        raise ConfigError(f"'{alias[:80]}' is no alias; use {rule}.", expected=rule, received=alias[:80])
+        raise ConfigError(f"{alias[:80]!r} is no alias; use {rule}.", expected=rule, received=alias[:80])
     return alias

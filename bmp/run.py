@@ -68,12 +68,13 @@ def run(recipe: Recipe | str, *, run_dir: str | Path | None = None, console: Con
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     console = console or Console()
     build = _look_up(recipe)
+    directory = _choose_directory(run_dir, recipe)
     data = load_data(build.data, recipe.data, recipe.seed)
     with console.status("starting TensorFlow"):
         strategy, model = _build_model(recipe, build, data)
     registry = Registry(recipe.publish.root)
     registry.check_writable()
-    directory = _make_directory(run_dir, recipe)
+    _make_directory(directory, recipe)
     _say_plan(console, recipe, data, model, strategy.num_replicas_in_sync)
 
     trainer = Trainer(
@@ -148,19 +149,24 @@ def _build_model(recipe: Recipe, build: _Builders, data: Dataset) -> "tuple[Any,
         return strategy, build.model(data.signature)
 
 
-def _make_directory(run_dir: str | Path | None, recipe: Recipe) -> Path:
-    """Makes the run directory, the resolved recipe in it, and returns it."""
+def _choose_directory(run_dir: str | Path | None, recipe: Recipe) -> Path:
+    """Returns where the run directory will be; nothing is made yet."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{recipe.publish.name}-{stamp}"
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"The run directory {directory} cannot be made: it is a file. Name a new one.")
+    if directory.is_dir() and any(directory.iterdir()):
+        raise ConfigError(f"The run directory {directory} is not empty; name a new one.")
+    return directory
+
+
+def _make_directory(directory: Path, recipe: Recipe) -> None:
+    """Makes the run directory, the resolved recipe in it."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise ConfigError(f"The run directory {directory} is not empty; name a new one.")
-        (directory / "artifact").mkdir()
+        (directory / "artifact").mkdir(parents=True)
         write_recipe(recipe, directory / "recipe.yaml")
     except OSError as error:
         raise ConfigError(f"The run directory {directory} cannot be made: {error}.") from error
-    return directory
 
 
 def _add_records(directory: Path, artifact: Path) -> None:

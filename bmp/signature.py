@@ -114,8 +114,8 @@ class Signature:
         Raises:
             ArtifactError: It is not one.
         """
-        if not isinstance(data, Mapping) or not {"inputs", "outputs"} <= set(data):
-            raise ArtifactError(f"Not a signature: {data!r}.", expected="an object with inputs and outputs")
+        if not isinstance(data, Mapping) or not all(isinstance(data.get(key), list) for key in ("inputs", "outputs")):
+            raise ArtifactError(f"Not a signature: {data!r}.", expected="an object with lists of inputs and outputs")
         return cls(*(tuple(TensorSpec.from_dict(spec) for spec in data[key]) for key in ("inputs", "outputs")))
 
     def check_inputs(self, arrays: Mapping[str, np.ndarray]) -> int:

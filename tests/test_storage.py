@@ -78,14 +78,6 @@ def test_appends_to_what_is_there(tmp_path):
     assert path.read_bytes() == b"one\ntwo\n"
 
 
-def test_an_append_that_fails_half_way_leaves_the_file_as_it_was(tmp_path):
-    path = tmp_path / "file"
-    append_durably(path, b"one\n")
-    with disk_that_holds(6), pytest.raises(OSError):
-        append_durably(path, b"two\n")
-    assert path.read_bytes() == b"one\n"
-
-
 def test_syncing_a_tree_reaches_every_file(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "file").write_bytes(b"x")

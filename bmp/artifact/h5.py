@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from bmp.signature import Arrays, Signature
 if TYPE_CHECKING:
     import h5py
     import tf_keras as keras
+
+
+_MIN_PACKED_BYTES = 1024
+"""Below this the index of a compressed dataset takes more than compression saves."""
 
 
 def write_h5(model: "keras.Model", signature: Signature, path: Path) -> None:
@@ -25,12 +29,15 @@ def write_h5(model: "keras.Model", signature: Signature, path: Path) -> None:
     import h5py
 
     plain = path.with_suffix(".plain.h5")
-    with warnings.catch_warnings():  # Keras calls the format legacy; people's tools read it
-        warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
-        model.save(plain, save_format="h5", include_optimizer=False)
-    with h5py.File(plain) as source, h5py.File(path, "w") as target:
-        _copy_compressed(source, target)
-    plain.unlink()
+    try:
+        with warnings.catch_warnings():  # Keras calls the format legacy; people's tools read it
+            warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
+            model.save(plain, save_format="h5", include_optimizer=False)
+        # The file structures of HDF5 1.8 to 1.10 are a good deal smaller than the default, those of 1.6.
+        with h5py.File(plain) as source, h5py.File(path, "w", libver=("v108", "v110")) as target:
+            _copy_compressed(source, target)
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def _copy_compressed(source: "h5py.Group", target: "h5py.Group") -> None:
@@ -39,10 +46,11 @@ def _copy_compressed(source: "h5py.Group", target: "h5py.Group") -> None:
     target.attrs.update(source.attrs)
     for name, item in source.items():
         if isinstance(item, h5py.Group):
-            _copy_compressed(item, target.create_group(name, track_order=False))
+            _copy_compressed(item, target.create_group(name))
             continue
-        packed = item.ndim > 0 and item.size > 0
-        options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if packed else {}
+        options: dict[str, Any] = {}
+        if item.nbytes >= _MIN_PACKED_BYTES:  # one chunk: a network is read whole
+            options = {"compression": "gzip", "compression_opts": 9, "shuffle": True, "chunks": item.shape}
         copy = target.create_dataset(name, data=item[()], **options)
         copy.attrs.update(item.attrs)
 

@@ -78,7 +78,10 @@ class LiteRTRunner:
         self._threads = threads
         self._plans: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()  # shapes to interpreter
         interpreter = self._load()
-        runner = interpreter.get_signature_runner(SIGNATURE_KEY)
+        try:
+            runner = interpreter.get_signature_runner(SIGNATURE_KEY)
+        except ValueError as error:
+            raise ArtifactError(f"The LiteRT file has no signature '{SIGNATURE_KEY}': {error}") from error
         self._inputs = _match("input", runner.get_input_details(), signature.inputs)
         self._outputs = _match("output", runner.get_output_details(), signature.outputs)
 
@@ -144,8 +147,11 @@ def read_kernels(path: Path) -> Arrays:
 
 def _match(kind: str, details: Mapping[str, Any], specs: Any) -> list[tuple[str, int]]:
     """Pairs the names of a signature with tensor indices, checking that both tell the same story."""
-    found = {name: (np.dtype(detail["dtype"]).name, len(detail["shape"])) for name, detail in details.items()}
-    wanted = {spec.name: (spec.dtype, len(spec.shape) + 1) for spec in specs}
+    found = {
+        name: (np.dtype(detail["dtype"]).name, *(None if size < 0 else int(size) for size in detail["shape_signature"]))
+        for name, detail in details.items()
+    }
+    wanted = {spec.name: (spec.dtype, None, *spec.shape) for spec in specs}
     if found != wanted:
         raise ArtifactError(
             f"The LiteRT file's {kind}s are not those of the signature.",

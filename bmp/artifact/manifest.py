@@ -3,7 +3,7 @@
 import hashlib
 import json
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -181,6 +181,8 @@ def check_file(directory: Path, manifest: Manifest, relative: str) -> Path:
     entry = manifest.files.get(relative)
     if entry is None:
         raise ArtifactError(f"The manifest of {directory} lists no file '{relative}'.")
+    if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+        raise ArtifactError(f"The manifest of {directory} lists '{relative}', which leads out of the artifact.")
     path = directory / relative
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path} is missing; the artifact is incomplete.")

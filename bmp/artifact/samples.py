@@ -1,8 +1,10 @@
 """Held-out examples with the answers expected for them; numpy only."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,11 +47,11 @@ def read_samples(directory: Path) -> Samples:
     """
     path = directory / SAMPLES_FILE
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Samples(
                 {name.removeprefix("input."): arrays[name] for name in arrays if name.startswith("input.")},
                 {name.removeprefix("output."): arrays[name] for name in arrays if name.startswith("output.")},
                 arrays["targets"],
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{path} holds no samples that can be read: {error}.") from error

@@ -51,7 +51,10 @@ class SavedModelRunner:
         import tensorflow as tf
 
         self.signature = signature
-        self._loaded = tf.saved_model.load(str(directory))  # owns the variables: must outlive the function
+        try:
+            self._loaded = tf.saved_model.load(str(directory))  # owns the variables: must outlive the function
+        except OSError as error:
+            raise ArtifactError(f"There is no SavedModel in {directory}: {error}") from error
         if SIGNATURE_KEY not in self._loaded.signatures:
             raise ArtifactError(f"The SavedModel in {directory} has no signature '{SIGNATURE_KEY}'.")
         self._serve = self._loaded.signatures[SIGNATURE_KEY]

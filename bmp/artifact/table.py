@@ -8,6 +8,9 @@ from rich.table import Table
 from bmp.artifact.manifest import Manifest
 
 
+_UNITS = ((6, "MB"), (9, "GB"), (12, "TB"), (15, "PB"))
+
+
 def to_rows(manifest: Manifest) -> list[dict[str, Any]]:
     """Returns one flat row a variant, in the units of `manifest.Measurement`."""
     return [
@@ -48,8 +51,8 @@ def build_table(manifest: Manifest) -> Table:
             f"{measured.validation_accuracy:.4f}",
             f"{measured.test_accuracy:.4f}",
             f"{measured.sparsity:.0%}",
-            f"{measured.size_bytes:,}",
-            f"{measured.gzip_bytes:,}",
+            _say_bytes(measured.size_bytes),
+            _say_bytes(measured.gzip_bytes),
             f"{measured.latency_batch1_ms:.3f}",
             f"{measured.latency_batch32_ms:.3f}",
             variant.verdict.partition(":")[0],
@@ -61,3 +64,11 @@ def build_table(manifest: Manifest) -> Table:
 def explain_verdicts(manifest: Manifest) -> list[str]:
     """Returns one line for each verdict that has a reason."""
     return [f"{variant.name} is {variant.verdict}" for variant in manifest.variants if ":" in variant.verdict]
+
+
+def _say_bytes(size_bytes: int) -> str:
+    """Returns a size in at most eight characters."""
+    if size_bytes < 10**6:
+        return f"{size_bytes:,}"
+    size, unit = next((size_bytes / 10**power, unit) for power, unit in _UNITS if size_bytes < 1000 * 10**power)
+    return f"{size:.{2 if size < 100 else 1}f} {unit}"

@@ -31,6 +31,10 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
+    if not any(isinstance(layer, _prunable_layers(keras)) for layer in model.layers):
+        raise ExportError(
+            f"The model '{model.name}' has no dense or convolutional layer to prune; set compress.pruning: null."
+        )
     end_step = max(2, round(_RAMP * config.epochs * trainer.steps_per_epoch))
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=0.0,
@@ -40,16 +44,20 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
         frequency=max(1, min(100, end_step // 20)),
     )
 
+    copies: dict[str, Any] = {}
+
     def wrap(layer: Any) -> Any:
-        copy = layer.__class__.from_config(layer.get_config())  # the wrapper would share the layer it is given
+        # The wrapper shares the layer it is given, so it is given a copy.
+        copy = copies[layer.name] = layer.__class__.from_config(layer.get_config())
         if isinstance(layer, _prunable_layers(keras)):
             return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
         return copy
 
     with trainer.strategy.scope():
         wrapped = keras.models.clone_model(model, clone_function=wrap)
-    for new, old in zip(wrapped.layers, model.layers, strict=True):
-        getattr(new, "layer", new).set_weights(old.get_weights())  # into the layer inside a pruning wrapper
+    for layer in model.layers:
+        if layer.name in copies:  # all but the inputs
+            copies[layer.name].set_weights(layer.get_weights())
     history = trainer.fit(
         wrapped,
         stage="prune",
@@ -71,15 +79,12 @@ def _check_sparsity(model: "keras.Model", sparsity: float) -> None:
 
     layers: list[Any] = [layer for layer in model.layers if isinstance(layer, _prunable_layers(keras))]
     kernels = {layer.name: layer.kernel.numpy() for layer in layers}
-    if not kernels:
-        raise ExportError(
-            f"The model '{model.name}' has no dense or convolutional layer to prune; set compress.pruning: null."
-        )
     for name, kernel in kernels.items():
         zeros = int(np.count_nonzero(kernel == 0))
         if zeros < int(sparsity * kernel.size) - 1:
             raise ExportError(
-                f"Layer '{name}' came out of pruning with {zeros / kernel.size:.1%} zeros instead of {sparsity:.1%}.",
+                f"Layer '{name}' came out of pruning with {zeros / kernel.size:.1%} zeros instead of {sparsity:.1%}. "
+                "Give it more steps: raise compress.pruning.epochs.",
                 expected=f"{sparsity:.1%}",
                 received=f"{zeros / kernel.size:.1%}",
             )

@@ -31,6 +31,13 @@ class Examples:
         count = self.signature.check_inputs(self.inputs)
         if len(self.targets) != count:
             raise DataError(f"{count} examples came with {len(self.targets)} targets; expected one for each.")
+        classes = len(self.labels)
+        if not (
+            np.issubdtype(self.targets.dtype, np.integer) and 0 <= self.targets.min() <= self.targets.max() < classes
+        ):
+            raise DataError(
+                f"The targets are not all whole numbers from 0 to {classes - 1}, the indices of the labels."
+            )
         for name, array in self.inputs.items():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 bad = int(np.argwhere(~np.isfinite(array))[0][0])

@@ -1,6 +1,8 @@
 """Convolutional networks."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, FiniteFloat, PositiveInt
 
 from bmp.errors import ConfigError
 from bmp.signature import Signature
@@ -13,11 +15,11 @@ def build_cnn(
     signature: Signature,
     /,
     *,
-    filters: list[int],
-    dense: list[int],
-    kernel_size: int = 3,
-    scale: float = 1.0,
-    dropout: float = 0.0,
+    filters: list[PositiveInt],
+    dense: list[PositiveInt],
+    kernel_size: PositiveInt = 3,
+    scale: FiniteFloat = 1.0,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> "keras.Model":
     """Builds a network in the manner of LeNet-5: convolution and pooling in turn, then dense layers.
 

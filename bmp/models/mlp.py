@@ -1,6 +1,8 @@
 """Multi-layer perceptron."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import FiniteFloat, PositiveInt
 
 from bmp.signature import Signature
 
@@ -9,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def build_mlp(
-    signature: Signature, /, *, hidden: list[int], activation: str = "relu", scale: float = 1.0
+    signature: Signature,
+    /,
+    *,
+    hidden: list[PositiveInt],
+    activation: Literal["relu", "sigmoid", "tanh", "elu", "selu", "gelu", "swish", "linear"] = "relu",
+    scale: FiniteFloat = 1.0,
 ) -> "keras.Model":
     """Builds dense layers with a softmax over the classes.
 

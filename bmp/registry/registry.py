@@ -72,11 +72,23 @@ class Registry:
         return sorted(int(entry.name) for entry in directory.iterdir() if entry.is_dir() and _is_version(entry.name))
 
     def aliases(self, name: str) -> dict[str, int]:
-        """Returns alias to version number."""
+        """Returns alias to version number.
+
+        Raises:
+            RegistryError: The file that holds them is damaged.
+        """
+        path = self.root / check_model_name(name) / "aliases.json"
         try:
-            return dict(json.loads((self.root / check_model_name(name) / "aliases.json").read_bytes()))
+            aliases = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
+        except ValueError:
+            aliases = None
+        if not isinstance(aliases, dict) or not all(type(number) is int for number in aliases.values()):
+            raise RegistryError(
+                f'{path} is damaged; expected an object of alias to version, such as {{"production": 1}}.'
+            )
+        return aliases
 
     def get(self, name: str, number: int) -> Version:
         """Returns a version by number.
@@ -99,8 +111,8 @@ class Registry:
 
         Args:
             name: Of the model.
-            reference: A version number, an alias, or None for `production` where that alias is set and
-                the newest version where it is not.
+            reference: A version number (digits in a string will do), an alias, or None for `production` where
+                that alias is set and the newest version where it is not.
 
         Raises:
             NotFoundError: There is no such model, version or alias.
@@ -109,8 +121,8 @@ class Registry:
         aliases = self.aliases(name)
         if reference is None:
             return self.get(name, aliases.get(PRODUCTION, versions[-1]))
-        if isinstance(reference, int):
-            return self.get(name, reference)
+        if isinstance(reference, int) or _is_version(reference):
+            return self.get(name, int(reference))
         if reference not in aliases:
             known = ", ".join(sorted(aliases)) or "none"
             raise NotFoundError(
@@ -151,9 +163,13 @@ class Registry:
             sync_tree(staging)
             with self._lock(name):
                 number = self._next_number(name)
-                staging.rename(directory / str(number))
-                sync_directory(directory)
-                append_event(directory / "journal.jsonl", "publish", version=number)
+                final = staging.rename(directory / str(number))
+                try:
+                    sync_directory(directory)
+                    append_event(directory / "journal.jsonl", "publish", version=number)
+                except BaseException:
+                    final.rename(staging)  # a version that the journal does not know was never published
+                    raise
         except OSError as error:
             raise RegistryError(f"Cannot publish into {directory}: {error}. Nothing was published.") from error
         finally:

@@ -36,13 +36,14 @@ class Recorder(keras.callbacks.Callback):
             TrainingError: The loss is not finite.
         """
         figures = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-        if not math.isfinite(figures["loss"]):
-            raise TrainingError(
-                f"The loss is {figures['loss']} after epoch {epoch + 1} of the stage '{self._stage}'. "
-                "Lower the learning rate, or look for extreme values in the data.",
-                expected="a finite loss",
-                received=str(figures["loss"]),
-            )
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(figures[name]):
+                raise TrainingError(
+                    f"The {name} is {figures[name]} after epoch {epoch + 1} of the stage '{self._stage}'. "
+                    "Lower the learning rate, or look for extreme values in the data.",
+                    expected=f"a finite {name}",
+                    received=str(figures[name]),
+                )
         duration_s = time.perf_counter() - self._started_s
         self.history.epochs.append(Epoch(self._stage, epoch + 1, **figures, duration_s=duration_s))
 

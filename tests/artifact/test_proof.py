@@ -136,9 +136,15 @@ def test_batches_are_bounded_and_outputs_keep_their_order(size):
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_latency_is_measured_for_each_runner_in_turn(batch_size):
     runners = {"a": Doubler(), "b": Doubler()}
-    found = measure_latency_ms(runners, {"image": np.zeros((5, 8, 8))}, batch_size, rounds=2, runs=3)
+    found = measure_latency_ms(runners, {"image": np.zeros((5, 8, 8))}, batch_size, turns=2, runs=3)
     assert list(found) == ["a", "b"] and all(time_ms > 0 for time_ms in found.values())
     assert all(runner.sizes == [batch_size] * 7 for runner in runners.values())  # the first one allocates
+
+
+def test_a_slow_model_has_fewer_and_shorter_turns():
+    runners = {"a": Doubler(), "b": Doubler()}
+    measure_latency_ms(runners, {"image": np.zeros((5, 8, 8))}, 1, turns=10, runs=30, limit_s=0)
+    assert all(len(runner.sizes) == 1 + 3 for runner in runners.values())
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,17 @@ def test_the_line_is_named(journal):
 
 
 @pytest.mark.parametrize("missing", [1, 2, 10, 100])
-def test_a_line_cut_short_is_found_even_if_only_its_end_is_missing(journal, missing):
+def test_a_last_line_that_a_crash_cut_short_does_not_count_and_makes_way(journal, missing):
+    records = read_journal(journal)
     os.truncate(journal, journal.stat().st_size - missing)
+    assert read_journal(journal) == records[:2]
+    added = append_event(journal, "publish", version=3)
+    assert read_journal(journal) == [*records[:2], added]
+
+
+def test_a_line_cut_short_in_the_middle_is_tampering(journal):
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1][:20] + b"\n"
+    journal.write_bytes(b"".join(lines))
     with pytest.raises(RegistryError, match="has been altered"):
         read_journal(journal)
