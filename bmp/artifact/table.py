@@ -7,7 +7,6 @@ from rich.table import Table
 
 from bmp.artifact.manifest import Manifest
 
-
 _UNITS = ((6, "MB"), (9, "GB"), (12, "TB"), (15, "PB"))
 
 
