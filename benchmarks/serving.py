@@ -75,6 +75,7 @@ def serving(command: list[str], url: str, environ: dict[str, str], log: Path) ->
                         break
                 except requests.RequestException:
                     time.sleep(0.2)
+            time.sleep(3)  # one worker is ready; the others need a moment more
             yield process
         finally:
             process.terminate()

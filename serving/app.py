@@ -13,7 +13,19 @@ from serving.service import Service
 from serving.settings import Settings
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+class ServingApp(Flask):
+    """The app, and the service behind its doors."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__("bmp", static_folder=None)
+        self.service = service
+
+    def is_started(self) -> bool:
+        """Tells the worker whether requests may come; while they may not, other workers get them."""
+        return self.service.is_started()
+
+
+def create_app(settings: Settings | None = None) -> ServingApp:
     """Returns the app; its models start loading in the background at once.
 
     Args:
@@ -25,7 +37,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environ(os.environ)
     logging.getLogger("serving").setLevel(settings.log_level.upper())
     service = Service(Registry(settings.registry), settings.models)
-    app = Flask("bmp", static_folder=None)
+    app = ServingApp(service)
     app.register_blueprint(build_predict_door(service, settings.max_body_bytes))
     app.register_blueprint(build_admin_door(service))
     install_error_handlers(app)

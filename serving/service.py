@@ -121,6 +121,10 @@ class Service:
             seconds = time.perf_counter() - start
             _log.info("serving %s/%d, variant %s (%.2f s)", name, model.version, model.manifest.recommended, seconds)
 
+    def is_started(self) -> bool:
+        """Tells whether loading has come to its end, well or not."""
+        return self._finished.is_set()
+
     def check_ready(self) -> None:
         """Returns when requests can be answered.
 

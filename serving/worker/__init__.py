@@ -3,6 +3,9 @@
 Use it as `worker_class = "serving.worker.BufferedWorker"`. With `threads = 1` the application runs on the loop
 itself, without any hand-over; with more, it runs on that many threads.
 
+An application that loads something in the background may have a method `is_started() -> bool`: until it says yes,
+new connections are left to workers whose application has started, if there are any.
+
     framing       where a request ends: strict, against request smuggling
     exchange      one request and the application's answer
     connection    one client's socket

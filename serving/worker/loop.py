@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from mmap import mmap
@@ -40,6 +41,8 @@ SPARE_CONNECTIONS = 64  # that are told "overloaded" before new ones have to wai
 LOAD_CELLS = 64
 POLITE_S = 0.01  # how long a worker leaves new connections to one that has fewer
 POLITE_POLL_S = 0.001
+STARTING_POLL_S = 0.02
+STARTING_LOAD = 1e6  # goes for a worker whose application is still starting: anybody else has less
 STOP_MARGIN_S = 0.5  # the arbiter kills what is left after graceful_timeout
 STOP_IDLE_S = 1.0  # a stopping worker still answers a request that comes this soon
 
@@ -52,8 +55,8 @@ class BufferedWorker(Server, Worker):
 
     sweep_interval_s = 1.0
 
-    # When each worker was last seen and how many connections it has, two cells a worker. It is made in
-    # the arbiter, so all workers share the memory.
+    # When each worker was last seen and its load (its connections), two cells a worker. It is made in the
+    # arbiter, so all workers share the memory.
     shared_loads: memoryview[float] | None = None
 
     def __init__(self, age: int, *arguments: Any) -> None:
@@ -81,8 +84,10 @@ class BufferedWorker(Server, Worker):
         self._sweep(monotonic())
         connections, ready, poll, wake = self.connections, self.ready, self.epoll.poll, self.PIPE[0]
         while (self.alive and not self.draining) or self._has_work_left():
-            events = poll(0 if ready else POLITE_POLL_S if self.polite else self.sweep_interval_s)
+            events = poll(0 if ready else POLITE_POLL_S if self.polite else self.idle_s)
             now = monotonic()
+            if self.starting:
+                self._look_whether_started()
             for _ in range(len(ready)):
                 ready.popleft().advance(now)
             for fd, _ in events:
@@ -108,10 +113,17 @@ class BufferedWorker(Server, Worker):
         self.jobs: SimpleQueue[Connection] = SimpleQueue()
         self.done: SimpleQueue[Connection] = SimpleQueue()
         self.next_beat = self.next_sweep = 0.0
+        if cfg.timeout:
+            self.sweep_interval_s = min(self.sweep_interval_s, cfg.timeout / 2)
         self.stop_at = NEVER
         self.hung = 0
         self.polite = False
         self.polite_until = 0.0
+        # An application may load in the background; until then others get the connections, if they can.
+        self.is_started: Callable[[], bool] | None = getattr(self.wsgi, "is_started", None)
+        self.starting = self.is_started is not None
+        self.idle_s = STARTING_POLL_S if self.starting else self.sweep_interval_s
+        self._tell_load()
         self.before_request = self._before if "pre_request" in custom else None
         self.after_request = self._after if "post_request" in custom or self.log.access_log_enabled else None
         self.request_limits = Limits(
@@ -121,8 +133,6 @@ class BufferedWorker(Server, Worker):
             self.max_head_bytes,
         )
         self.keepalive_s = cfg.keepalive
-        if cfg.timeout:
-            self.sweep_interval_s = min(self.sweep_interval_s, cfg.timeout / 2)
         self.ready = deque()
         self.epoll = epoll()
         self.epoll.register(self.PIPE[0], EPOLLIN)
@@ -169,7 +179,7 @@ class BufferedWorker(Server, Worker):
         template = {**template, "REMOTE_ADDR": host, "REMOTE_PORT": str(port)}
         connection = self.connections[client.fileno()] = Connection(self, client, template, now)
         self.watch(connection, EPOLLIN)
-        self.loads[self.cell + 1] = len(self.connections)
+        self._tell_load()
         limit = self.cfg.worker_connections
         if len(self.connections) > limit:
             connection.refuse(Refusal("overloaded", f"at most {limit} connections"))
@@ -190,7 +200,7 @@ class BufferedWorker(Server, Worker):
             self.polite, self.polite_until = True, now + POLITE_S
 
     def _stay_polite(self, now: float) -> None:
-        late = now >= self.polite_until
+        late = now >= self.polite_until and not (self.starting and self._somebody_else_started())
         if late or self._is_next():
             self.polite = False
             self._open_doors()
@@ -198,11 +208,28 @@ class BufferedWorker(Server, Worker):
             for door in self.doors:
                 self._accept(door, now)
 
+    def _tell_load(self) -> None:
+        self.loads[self.cell + 1] = len(self.connections) + (STARTING_LOAD if self.starting else 0)
+
+    def _look_whether_started(self) -> None:
+        if self.is_started is None or self.is_started():
+            self.starting = False
+            self.idle_s = self.sweep_interval_s
+            self._tell_load()
+
+    def _other_loads(self) -> list[float]:
+        """Returns the loads of the other workers that live."""
+        loads, seen = self.loads, monotonic() - 2 * self.sweep_interval_s
+        cells = range(0, len(loads), 2)
+        return [loads[cell + 1] for cell in cells if loads[cell] >= seen and cell != self.cell]
+
     def _is_next(self) -> bool:
-        """Tells whether no other live worker has fewer connections."""
-        mine, loads = len(self.connections), self.loads
-        seen = monotonic() - 2 * self.sweep_interval_s
-        return all(loads[cell + 1] >= mine or loads[cell] < seen for cell in range(0, len(loads), 2))
+        """Tells whether no other worker has less to do."""
+        mine = self.loads[self.cell + 1]
+        return all(load >= mine for load in self._other_loads())
+
+    def _somebody_else_started(self) -> bool:
+        return any(load < STARTING_LOAD for load in self._other_loads())
 
     def _open_doors(self) -> None:
         if not self.doors_open and self.stop_at == NEVER:
@@ -231,7 +258,7 @@ class BufferedWorker(Server, Worker):
         if connection.events:
             self.watch(connection, 0)
         del self.connections[connection.fd]
-        self.loads[self.cell + 1] = len(self.connections)
+        self._tell_load()
 
     # Calling the application.
 

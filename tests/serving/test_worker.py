@@ -236,8 +236,8 @@ class Client:
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
-    (folder / "app.py").write_text(APP)
+def serving(folder: Path, *options: str, app: str = APP) -> Iterator[Server]:
+    (folder / "app.py").write_text(app)
     (folder / "conf.py").write_text(CONFIG)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -796,6 +796,37 @@ def test_workers_share_connections(tmp_path):
         for client in clients:
             client.sock.close()
         assert sorted(pids.count(pid) for pid in set(pids)) == pytest.approx([8, 8], abs=4)
+
+
+STARTING_APP = """
+import os
+from pathlib import Path
+
+class App:
+    def __call__(self, environ, start_response):
+        body = str(os.getpid()).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    def is_started(self):
+        return Path("all").exists() or Path(f"started-{os.getpid()}").exists()
+
+app = App()
+"""
+
+
+def test_workers_that_are_still_starting_leave_connections_to_those_that_are_not(tmp_path):
+    def ask() -> bytes:
+        return server.get("/").body
+
+    with serving(tmp_path, "--workers", "2", app=STARTING_APP) as server:
+        eventually(lambda: len({ask() for _ in range(10)}) == 2)  # nobody has started: both answer
+        first = ask()
+        (tmp_path / f"started-{first.decode()}").touch()
+        time.sleep(0.5)
+        assert {ask() for _ in range(50)} == {first}
+        (tmp_path / "all").touch()
+        eventually(lambda: len({ask() for _ in range(10)}) == 2)
 
 
 def test_unix_socket_beside_tcp(tmp_path):
