@@ -100,8 +100,8 @@ class Service:
         try:
             for name in self._names or self._registry.models():
                 self._load_one(name)
-        except Exception as error:  # also what nobody thought of must end as "not ready", not as a dead thread
-            self._failed["registry"] = f"{type(error).__name__} while reading the registry"
+        except Exception:  # also what nobody thought of must end as "not ready", not as a dead thread
+            self._failed["(registry)"] = "internal_error"
             _log.exception("the registry %s cannot be read", self._registry.root)
         finally:
             self._finished.set()
@@ -111,13 +111,13 @@ class Service:
         try:
             model = load_model(self._registry.resolve(name))
         except BmpError as error:
-            self._failed[name] = str(error)
+            self._failed[name] = error.code  # the message may hold paths, which are not for clients
             _log.error("model %s cannot be served: %s", name, error)
-        except Exception as error:
-            self._failed[name] = f"{type(error).__name__} while loading"
+        except Exception:
+            self._failed[name] = "internal_error"
             _log.exception("model %s cannot be served", name)
         else:
-            self._loaded[name] = model
+            self._loaded = {**self._loaded, name: model}  # replaced, not changed: requests may be reading it
             seconds = time.perf_counter() - start
             _log.info("serving %s/%d, variant %s (%.2f s)", name, model.version, model.manifest.recommended, seconds)
 
@@ -135,14 +135,14 @@ class Service:
             raise NotReadyError("The models are still loading; try again in a second.")
         if not self._loaded:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self._failed.items())
-            raise NotReadyError(f"No model is being served. {reasons or 'The registry is empty.'}")
+            raise NotReadyError(f"No model is being served. {reasons or 'The registry is empty'}.")
 
     def models(self) -> list[LoadedModel]:
         """Returns the models being served, by name."""
         return [self._loaded[name] for name in sorted(self._loaded)]
 
     def failures(self) -> dict[str, str]:
-        """Returns the models that could not be loaded, with the reason."""
+        """Returns the models that could not be loaded, each with the code of the error; the log says more."""
         return dict(self._failed)
 
     def sole_model(self) -> LoadedModel | None:

@@ -1,5 +1,6 @@
 """Magnitude pruning with TF-MOT: weights of small magnitude go to zero while the model is fine-tuned."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,8 @@ _RAMP = 0.6
 def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tuple["keras.Model", "History"]:
     """Returns a pruned, fine-tuned copy of a functional model, and the epochs that took.
 
-    The kernels of dense and convolutional layers are pruned; everything else stays as it is. The model
-    given is not touched.
+    The kernels of dense and convolutional layers are pruned; everything else stays as it is. Of the epochs
+    at full sparsity, the one with the best validation accuracy is kept. The model given is not touched.
 
     Raises:
         ExportError: The model has no layer that can be pruned, or a kernel is not as sparse as asked.
@@ -31,17 +32,20 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
+    from bmp.training.callbacks import KeepBest
+
     if not any(isinstance(layer, _prunable_layers(keras)) for layer in model.layers):
         raise ExportError(
             f"The model '{model.name}' has no dense or convolutional layer to prune; set compress.pruning: null."
         )
-    end_step = max(2, round(_RAMP * config.epochs * trainer.steps_per_epoch))
+    ramp_steps = max(2, round(_RAMP * config.epochs * trainer.steps_per_epoch))
+    frequency = max(1, min(100, ramp_steps // 20))
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=0.0,
         final_sparsity=config.sparsity,
         begin_step=0,
-        end_step=end_step,
-        frequency=max(1, min(100, end_step // 20)),
+        end_step=ramp_steps - ramp_steps % frequency,  # at another step the last update would not happen
+        frequency=frequency,
     )
 
     copies: dict[str, Any] = {}
@@ -63,7 +67,8 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
         stage="prune",
         epochs=config.epochs,
         learning_rate=config.learning_rate,
-        callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
+        # In this order: the masks are applied to the weights before those are looked at.
+        callbacks=[tfmot.sparsity.keras.UpdatePruningStep(), KeepBest(math.ceil(_RAMP * config.epochs))],
     )
     stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
     _check_sparsity(stripped, config.sparsity)

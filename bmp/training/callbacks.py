@@ -48,6 +48,32 @@ class Recorder(keras.callbacks.Callback):
         self.history.epochs.append(Epoch(self._stage, epoch + 1, **figures, duration_s=duration_s))
 
 
+class KeepBest(keras.callbacks.Callback):
+    """Leaves the model with the weights of the epoch of best validation accuracy; of equals, of least loss.
+
+    Args:
+        first_epoch: Earlier epochs, counted from 0, do not compete.
+    """
+
+    def __init__(self, first_epoch: int = 0) -> None:
+        super().__init__()
+        self._first_epoch = first_epoch
+        self._best: tuple[float, float] | None = None
+        self._weights: list[Any] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the weights if they are better."""
+        figures = logs or {}
+        score = (figures["val_accuracy"], -figures["val_loss"])
+        if epoch >= self._first_epoch and (self._best is None or score > self._best):
+            self._best, self._weights = score, self.model.get_weights()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts the best weights back."""
+        if self._best is not None:
+            self.model.set_weights(self._weights)
+
+
 class ProgressBar(keras.callbacks.Callback):
     """Shows a bar on a terminal and one line an epoch everywhere: steps, examples/s, loss and metrics of each epoch.
 

@@ -119,3 +119,11 @@ def test_a_model_without_kernels_cannot_be_pruned(make_trainer):
         model = keras.Model(inputs, keras.layers.Softmax(name="probabilities")(keras.layers.Flatten()(x)))
     with pytest.raises(ExportError, match=r"no dense or convolutional layer to prune; set compress\.pruning: null"):
         prune(model, PruningConfig(epochs=1), trainer)
+
+
+@pytest.mark.parametrize(("epochs", "batch_size"), [(1, 64), (2, 50), (3, 37), (7, 200)])
+def test_full_sparsity_is_reached_however_the_steps_divide(make_trainer, epochs, batch_size):
+    trainer = make_trainer(batch_size=batch_size)
+    model, _ = prune(build(trainer), PruningConfig(sparsity=0.8, epochs=epochs), trainer)
+    for kernel in get_kernels(model):
+        assert np.count_nonzero(kernel == 0) >= int(0.8 * kernel.size) - 1

@@ -81,7 +81,7 @@ def test_damaged_model_is_reported_and_harms_no_other(registry: Registry, tmp_pa
         manifest.write_bytes(manifest.read_bytes()[:100])
     with run_server(registry.root, tmp_path / "server.log", "--workers", "1") as server:
         assert server.get("/ready").json()["models"] == ["other/1"]
-        assert list(server.get("/models").json()["failed"]) == ["digits"]
+        assert server.get("/models").json()["failed"] == {"digits": "invalid_artifact"}
         reply = server.post({"x_test": [[[0] * 8] * 8], "model": "digits"})
         assert reply.status_code == 503 and "Retry-After" in reply.headers
         assert server.post({"x_test": [[[0] * 8] * 8], "model": "other"}).status_code == 200

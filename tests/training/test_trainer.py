@@ -13,6 +13,7 @@ from bmp.distribution import STRATEGIES
 from bmp.errors import TrainingError, UnknownNameError
 from bmp.models import MODELS
 from bmp.training import OPTIMIZERS, Trainer
+from bmp.training.callbacks import KeepBest
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
@@ -122,3 +123,24 @@ def test_a_callback_of_ones_own_is_called(make_trainer):
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
     fit(make_trainer(), epochs=2, callbacks=[callback])
     assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("first_epoch", [0, 3])
+def test_keep_best_leaves_the_weights_of_the_best_epoch(make_trainer, data, first_epoch):
+    model, history = fit(
+        make_trainer("sgd"), epochs=8, learning_rate=0.5, callbacks=[KeepBest(first_epoch)]
+    )  # so fast that the figures jump
+    competing = list(history)[first_epoch:]
+    best = max(competing, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+    probabilities = model(data.validation.inputs["features"]).numpy()
+    accuracy = (probabilities.argmax(axis=1) == data.validation.targets).mean()
+    assert accuracy == pytest.approx(best.val_accuracy)
+    loss = -np.log(probabilities[np.arange(len(data.validation)), data.validation.targets]).mean()
+    assert loss == pytest.approx(best.val_loss, rel=1e-3)
+
+
+def test_keep_best_keeps_the_last_epoch_where_none_competes(make_trainer):
+    plain, _ = fit(make_trainer(), epochs=2)
+    kept, _ = fit(make_trainer(), epochs=2, callbacks=[KeepBest(5)])
+    for one, other in zip(plain.get_weights(), kept.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
