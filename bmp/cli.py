@@ -59,6 +59,12 @@ def run_command(recipe: str, overrides: tuple[str, ...], run_dir: str | None, ve
     from bmp.config import load_recipe
 
     resolved = load_recipe(recipe, overrides)
+    missing = [name for name in ("tensorflow", "tf_keras", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BmpError(
+            f"This installation can serve but not train: {', '.join(missing)} is missing. "
+            "Run 'pip install -r requirements.txt'."
+        )
     from bmp.run import run
 
     with nullcontext() if verbose else _hold_back_stderr():

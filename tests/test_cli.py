@@ -1,5 +1,6 @@
 """The bmp command as people start it: a process of its own, in a directory of its own."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import bmp
+from bmp.cli import main
 
 BMP = (sys.executable, "-m", "bmp")
 TRAIN = (sys.executable, str(Path(__file__).parent.parent / "train.py"))
@@ -149,3 +152,13 @@ def test_serving_on_a_taken_port_says_so(call, quick_registry):
         port = taken.getsockname()[1]
         done = call("serve", "--registry", str(quick_registry), "--port", str(port))
     check_one_line(done, 2, f"Cannot listen on 127.0.0.1:{port}", "--port")
+
+
+def test_run_without_the_training_packages_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
+    result = CliRunner().invoke(main, ["run"])
+    assert result.exit_code == 1
+    assert "tensorflow is missing" in result.output and "pip install -r requirements.txt" in result.output
+    assert list(tmp_path.iterdir()) == []
