@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -35,6 +36,17 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("quick")
     recipe = load_recipe("digits", [*QUICK, f"publish.root={directory / 'registry'}"])
     return run(recipe, run_dir=directory / "run", console=Console(file=io.StringIO()))
+
+
+@contextmanager
+def disk_that_holds(size_bytes: int) -> Iterator[None]:
+    """No file can grow over this size meanwhile: a write then fails half-way, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def find_free_port() -> int:

@@ -1,23 +1,11 @@
-import resource
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
+from conftest import disk_that_holds
 
 from bmp.storage import append_durably, sync_tree, write_atomically
-
-
-@contextmanager
-def disk_that_holds(size_bytes):
-    """No file can grow over this size meanwhile: a write then fails half-way, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("before", [None, b"", b"old"])

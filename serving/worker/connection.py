@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
@@ -41,7 +42,7 @@ HEAD, BODY, READY, RUNNING, WRITING, LINGERING, CLOSED = range(7)
 KNOWN_FIELDS = 1024
 
 
-class Server:
+class Server(ABC):
     """The worker as its connections see it: the application, the limits and the loop."""
 
     max_body_bytes = 16 * 2**20
@@ -72,17 +73,17 @@ class Server:
         self._stamp = ""
         self._stamp_second = 0
 
+    @abstractmethod
     def serve(self, connection: Connection) -> None:
         """Lets the connection's exchange proceed, then settles the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def watch(self, connection: Connection, events: int) -> None:
         """Changes what the connection's socket is watched for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, connection: Connection) -> None:
         """Drops the connection, which is closing."""
-        raise NotImplementedError
 
     def stamp(self) -> str:
         """Returns the Server and Date lines of an answer, written once a second."""

@@ -1,14 +1,13 @@
 import json
-import resource
 import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from conftest import disk_that_holds
 
 from bmp.artifact.manifest import (
     MANIFEST_FILE,
@@ -161,17 +160,6 @@ def test_a_refused_artifact_does_not_even_make_the_registry(registry, artifact):
     with pytest.raises(ArtifactError):
         registry.publish(artifact, "digits")
     assert not registry.root.exists()
-
-
-@contextmanager
-def disk_that_holds(size_bytes):
-    """No file can grow over this size meanwhile: a write then fails half-way, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_while_copying_publishes_nothing(published, tmp_path):
