@@ -67,7 +67,7 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
         stage="prune",
         epochs=config.epochs,
         learning_rate=config.learning_rate,
-        # In this order: the masks are applied to the weights before those are looked at.
+        # In this order: what the last update moved goes back to zero before the weights are remembered.
         callbacks=[tfmot.sparsity.keras.UpdatePruningStep(), KeepBest(math.ceil(_RAMP * config.epochs))],
     )
     stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
