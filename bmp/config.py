@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -25,8 +25,14 @@ class Section(BaseModel):
 
 
 class SplitConfig(Section):
-    """Fractions of the examples; they add up to 1."""
+    """How examples are dealt out: by fractions that add up to 1, or by a column that names the split of each.
 
+    Splits that the data itself comes in (a folder or a file each) stay as they are; the fractions say how much of the
+    training split is held out for those that are missing.
+    """
+
+    column: str | None = None
+    """A column of `train`, `validation` and `test`, in place of fractions; it is no feature then."""
     train: Fraction = 0.70
     """What the weights are fitted on, and what calibrates quantization."""
     validation: Fraction = 0.15
@@ -52,15 +58,25 @@ class DataConfig(Section):
     split: SplitConfig = SplitConfig()
     stratify: bool = True
     """Whether each class has the same share in every split."""
-    batch_size: int = Field(64, ge=1)
-    """Examples a step consumes, over all replicas."""
+    objective: Literal["auto", "binary", "multiclass", "multilabel", "regression", "next_token"] = "auto"
+    """What is learned, an entry of bmp.objectives.OBJECTIVES; auto follows from the target: two classes are binary."""
+    transforms: Literal["auto"] | list[dict[str, Any]] = "auto"
+    """Steps from raw features to the model's inputs, each `{kind: …}` of bmp.transforms.TRANSFORMS; auto fills,
+    standardises and one-hot encodes columns of a table, and leaves tensors as they are."""
+    on_bad_example: Literal["stop", "skip"] = "stop"
+    """What an example that cannot be used does: end the run, or be left out and counted."""
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    """With `skip`: the share of bad examples above which the run ends all the same."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["all"] = 64
+    """Examples a step consumes, over all replicas; `all` is the whole training split."""
 
 
 class ModelConfig(Section):
     """The network."""
 
     build: str
-    """An entry of bmp.models.MODELS."""
+    """An entry of bmp.models.MODELS, or `file.py:function` for a network of your own; the file is looked for in the
+    current directory, then beside the recipe."""
     args: dict[str, Any] = {}
     """Arguments of the builder."""
 
@@ -77,9 +93,27 @@ class TrainConfig(Section):
 
     epochs: int = Field(20, ge=1)
     """Passes over the training split."""
+    steps: int | None = Field(None, ge=1)
+    """Steps in place of epochs, for data too large to be passed over."""
+    validate_every: int | None = Field(None, ge=1)
+    """With `steps`: how many of them lie between two validations, a divisor of `steps`; by default all."""
     optimizer: str = "adam"
     """An entry of bmp.training.OPTIMIZERS."""
+    optimizer_args: dict[str, Any] = {}
+    """Arguments of the optimizer."""
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: str = "constant"
+    """An entry of bmp.training.SCHEDULES."""
+    schedule_args: dict[str, Any] = {}
+    """Arguments of the schedule."""
+    jit_compile: bool = False
+    """Whether XLA compiles the step: a minute at the start, several times the speed for a Transformer."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> "TrainConfig":
+        if self.validate_every is not None and (self.steps is None or self.steps % self.validate_every):
+            raise ValueError(f"validate_every is {self.validate_every}; it must divide steps, which is {self.steps}")
+        return self
 
 
 class PruningConfig(Section):
@@ -100,10 +134,10 @@ class QuantizationConfig(Section):
 
 
 class CompressConfig(Section):
-    """Which compressed variants are made, and how much accuracy one may cost."""
+    """Which compressed variants are made, and how much of the score one may cost."""
 
     max_drop: float = Field(0.01, ge=0, lt=1)
-    """Largest accepted loss of validation accuracy against the uncompressed model, 0 to 1."""
+    """Largest accepted loss of the validation score (accuracy, F1, R²) against the uncompressed model."""
     pruning: PruningConfig | None = PruningConfig()
     """Null makes no pruned variant."""
     quantization: QuantizationConfig | None = QuantizationConfig()
@@ -187,6 +221,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path} holds no recipe; expected sections such as data:, model: and publish:.")
     for override in overrides:
         _apply_override(tree, override)
+    _find_functions(tree, path.parent)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -236,6 +271,20 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise ConfigError(f"The override '{override}' reaches into '{step}', which is a value, not a section.")
     section[steps[-1]] = value
+
+
+def _find_functions(tree: dict[str, Any], directory: Path) -> None:
+    """Points `file.py:function` to the file beside the recipe, where the current directory has none."""
+    sections: list[tuple[Any, str]] = [(tree.get("model"), "build")]
+    if isinstance(tree.get("data"), dict):
+        sections.append((tree["data"].get("args"), "function"))
+    for section, key in sections:
+        reference = section.get(key) if isinstance(section, dict) else None
+        if not isinstance(reference, str) or ".py:" not in reference:
+            continue
+        beside = directory / reference
+        if not Path(reference.rpartition(":")[0]).is_file() and Path(str(beside).rpartition(":")[0]).is_file():
+            section[key] = str(beside)
 
 
 def _to_config_error(error: ValidationError, recipe: str) -> ConfigError:

@@ -118,6 +118,6 @@ def _check_smoke() -> str:
         recipe = load_recipe("digits", [*overrides, f"publish.root={directory}/registry"])
         finished = run(recipe, run_dir=f"{directory}/run", console=Console(file=io.StringIO()))
         answer = ask_server(Registry(recipe.publish.root), recipe.publish.name)
-    accuracy = finished.manifest.variants[0].measured.test_accuracy
+    accuracy = finished.manifest.variants[0].measured.test_score
     seconds = time.perf_counter() - start
-    return f"accuracy {accuracy:.2f} after 3 epochs; {answer.model} answered {answer.label} ({seconds:.0f} s)"
+    return f"accuracy {accuracy:.2f} after 3 epochs; {answer.model} answered {answer.said} ({seconds:.0f} s)"

@@ -23,11 +23,14 @@ class TensorSpec:
         name: As clients say it.
         dtype: A numpy dtype name, such as `float32`.
         shape: Shape of one example; `None` where any size is accepted.
+        vocabulary: For whole numbers that stand for something (tokens, categories): how many there are, so that
+            every value is in `[0, vocabulary)`. None for plain numbers.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -43,7 +46,8 @@ class TensorSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, which `from_dict` reads."""
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        description: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        return description if self.vocabulary is None else {**description, "vocabulary": self.vocabulary}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "TensorSpec":
@@ -56,8 +60,11 @@ class TensorSpec:
             shape = tuple(data["shape"])
             if not all(size is None or (type(size) is int and size >= 0) for size in shape):
                 raise ValueError(f"shape {data['shape']}")
-            return cls(str(data["name"]), str(data["dtype"]), shape)
-        except (KeyError, TypeError, ValueError) as error:
+            vocabulary = data.get("vocabulary")
+            if not (vocabulary is None or (type(vocabulary) is int and vocabulary > 0)):
+                raise ValueError(f"vocabulary {vocabulary}")
+            return cls(str(data["name"]), str(data["dtype"]), shape, vocabulary)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"Not a tensor description: {data!r} ({error}).") from error
 
     def check(self, array: np.ndarray) -> None:
@@ -67,7 +74,7 @@ class TensorSpec:
             array: `(B, *shape)`.
 
         Raises:
-            SignatureError: Wrong rank, width or dtype, or an empty batch.
+            SignatureError: Wrong rank, width or dtype, an empty batch, or a token that is not in the vocabulary.
         """
         shape = array.shape
         fits = len(shape) == len(self.shape) + 1 and all(
@@ -91,20 +98,36 @@ class TensorSpec:
                 expected=str(self),
                 received="an empty batch",
             )
+        if self.vocabulary is not None and not (array.min() >= 0 and array.max() < self.vocabulary):
+            wrong = array[(array < 0) | (array >= self.vocabulary)][0]
+            raise SignatureError(
+                f"Input '{self.name}' holds {wrong}; expected whole numbers from 0 to {self.vocabulary - 1}.",
+                expected=f"0 to {self.vocabulary - 1}",
+                received=str(wrong),
+            )
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What goes into a model and what comes out."""
+    """What goes into a model and what comes out.
+
+    Args:
+        inputs: Tensors the model takes.
+        outputs: Tensors it returns.
+        objective: How the outputs are to be read, an entry of bmp.objectives.OBJECTIVES: `multiclass`, `binary`,
+            `multilabel`, `regression` or `next_token`.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    objective: str = "multiclass"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, which `from_dict` reads."""
         return {
             "inputs": [spec.to_dict() for spec in self.inputs],
             "outputs": [spec.to_dict() for spec in self.outputs],
+            "objective": self.objective,
         }
 
     @classmethod
@@ -116,7 +139,8 @@ class Signature:
         """
         if not isinstance(data, Mapping) or not all(isinstance(data.get(key), list) for key in ("inputs", "outputs")):
             raise ArtifactError(f"Not a signature: {data!r}.", expected="an object with lists of inputs and outputs")
-        return cls(*(tuple(TensorSpec.from_dict(spec) for spec in data[key]) for key in ("inputs", "outputs")))
+        inputs, outputs = (tuple(TensorSpec.from_dict(spec) for spec in data[key]) for key in ("inputs", "outputs"))
+        return cls(inputs, outputs, str(data.get("objective", "multiclass")))
 
     def check_inputs(self, arrays: Mapping[str, np.ndarray]) -> int:
         """Checks a batch of named inputs and returns its size B.

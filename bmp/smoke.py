@@ -29,17 +29,15 @@ class Answer:
     Args:
         url: That was asked.
         model: `name/version`.
-        label: Of the most probable class.
-        probability: Of that class, 0 to 1.
-        true_label: Of the example.
+        said: The answer in words: the most probable class, or the values.
+        truth: Of the example, in the same words.
         inputs: The example, `(*shape)` by input name.
     """
 
     url: str
     model: str
-    label: str
-    probability: float
-    true_label: str
+    said: str
+    truth: str
     inputs: dict[str, np.ndarray]
 
 
@@ -56,15 +54,37 @@ def ask_server(registry: Registry, name: str, sample: int = 0) -> Answer:
     body = {"x_test": {key: array[None].tolist() for key, array in inputs.items()}, "model": name}
     with run_server(registry, name) as url:
         answer, headers = _post(f"{url}/predict", body)
-    probabilities = np.array(answer["prediction"][0])  # (classes,)
-    return Answer(
-        f"{url}/predict",
-        headers["Bmp-Model"],
-        manifest.labels[int(probabilities.argmax())],
-        float(probabilities.max()),
-        manifest.labels[int(samples.targets[sample])],
-        inputs,
-    )
+    objective = manifest.parsed_signature().objective
+    said = _say_output(objective, np.array(answer["prediction"][0]), manifest.labels)
+    truth = _say_truth(objective, samples.targets[sample], manifest.labels)
+    return Answer(f"{url}/predict", headers["Bmp-Model"], said, truth, inputs)
+
+
+def _say_output(objective: str, output: np.ndarray, labels: tuple[str, ...]) -> str:
+    """Puts one output of a model into words."""
+    if objective == "regression":
+        return ", ".join(f"{value:.4g}" for value in output)
+    if objective == "multilabel":
+        chosen = [f"{label} ({value:.3f})" for label, value in zip(labels, output, strict=True) if value > 0.5]
+        return ", ".join(chosen) or "none of the labels"
+    if objective == "binary":
+        output = np.array([1 - output[0], output[0]])
+    if objective == "next_token":
+        output = output[-1]  # (V,) after the last token
+    return f"{_quote(labels[int(output.argmax())])} (probability {output.max():.3f})"
+
+
+def _say_truth(objective: str, target: np.ndarray, labels: tuple[str, ...]) -> str:
+    """Puts the target of one example into the same words."""
+    if objective == "regression":
+        return ", ".join(f"{value:.4g}" for value in target)
+    if objective == "multilabel":
+        return ", ".join(label for label, wanted in zip(labels, target, strict=True) if wanted) or "none of the labels"
+    return _quote(labels[int(target[-1] if objective == "next_token" else target)])
+
+
+def _quote(label: str) -> str:
+    return label if label.isprintable() and label.strip() else repr(label)
 
 
 @contextmanager

@@ -4,76 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from bmp.artifact.manifest import Manifest, check_file
-from bmp.artifact.samples import SAMPLES_FILE, read_samples
-from bmp.errors import BmpError, InferenceError, NotFoundError, NotReadyError, RequestError, suggest
-from bmp.registry import Registry, Version
-from bmp.signature import Arrays, Signature
-from serving.engines import ENGINES, LiteRTEngine
+from bmp.errors import BmpError, NotFoundError, NotReadyError, RequestError, suggest
+from bmp.registry import Registry
+from serving.model import LoadedModel, load_model
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A version that answers requests."""
-
-    name: str
-    version: int
-    manifest: Manifest
-    signature: Signature
-    engine: LiteRTEngine
-
-    def predict(self, inputs: Arrays) -> Arrays:
-        """Checks a batch against the signature and runs it.
-
-        Args:
-            inputs: `(B, *shape)` by input name.
-
-        Raises:
-            SignatureError: The inputs do not fit.
-            InferenceError: The model answered with NaN or infinity.
-        """
-        self.signature.check_inputs(inputs)
-        outputs = self.engine.run(inputs)
-        for name, array in outputs.items():
-            if not np.isfinite(array).all():
-                raise InferenceError(f"Model '{self.name}' answered with a number that is not finite in '{name}'.")
-        return outputs
-
-    def describe(self) -> dict[str, Any]:
-        """Returns what a client needs to know, in JSON's types."""
-        variant = self.manifest.variant(self.manifest.recommended)
-        return {
-            "name": self.name,
-            "version": self.version,
-            "signature": self.manifest.signature,
-            "labels": self.manifest.labels,
-            "variant": variant.name,
-            "metrics": variant.measured.model_dump(),
-            "created": self.manifest.created.isoformat(),
-        }
-
-
-def load_model(version: Version) -> LoadedModel:
-    """Loads the recommended variant of a version: digests checked, engine warmed with its own samples.
-
-    Raises:
-        ArtifactError: The version is damaged.
-    """
-    manifest = version.read_manifest()
-    signature = manifest.parsed_signature()
-    file = manifest.variant(manifest.recommended).file
-    assert file is not None, "the recommended variant always has a file"
-    engine = ENGINES["litert"](check_file(version.path, manifest, file), signature)
-    check_file(version.path, manifest, SAMPLES_FILE)
-    engine.warm_up(read_samples(version.path).inputs)
-    return LoadedModel(version.name, version.number, manifest, signature, engine)
 
 
 class Service:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import requests
 from rich.console import Console
 
-from bmp.config import load_recipe
-from bmp.run import Run, run
+if TYPE_CHECKING:
+    from bmp.data import Split
+    from bmp.run import Run
+    from bmp.signature import Arrays
 
 PROJECT = Path(__file__).parent.parent
 
@@ -31,11 +35,26 @@ QUICK = (
 
 
 @pytest.fixture(scope="session")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> "Run":
     """The whole flow once, for everything that needs a published model. Nobody may change its registry."""
+    from bmp.config import load_recipe
+    from bmp.run import run
+
     directory = tmp_path_factory.mktemp("quick")
     recipe = load_recipe("digits", [*QUICK, f"publish.root={directory / 'registry'}"])
     return run(recipe, run_dir=directory / "run", console=Console(file=io.StringIO()))
+
+
+def make_split(inputs: "Arrays", targets: np.ndarray, labels: tuple[str, ...]) -> "Split":
+    """A split of ready tensors in memory, with classes to predict."""
+    from bmp.data import Split
+    from bmp.data.sources.memory import ArraySource
+    from bmp.objectives import Target
+    from bmp.transforms import Field, Preprocessing
+
+    fields = tuple(Field(name, "tensor", str(array.dtype), array.shape[1:]) for name, array in inputs.items())
+    source = ArraySource(inputs, fields, targets, Target("class", labels))
+    return Split(source, np.arange(len(targets)), Preprocessing(fields, ()))
 
 
 @contextmanager
@@ -120,6 +139,6 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
 
 @pytest.fixture(scope="session")
-def server(quick_run: Run, serve: Callable[..., Server]) -> Server:
+def server(quick_run: "Run", serve: Callable[..., Server]) -> Server:
     """One server of the quick run's registry, one worker, for every test that only asks."""
     return serve(quick_run.version.path.parent.parent, "--workers", "1")

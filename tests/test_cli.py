@@ -72,7 +72,7 @@ def test_tells_its_version(call):
 @pytest.mark.parametrize(
     ("arguments", "phrases"),
     [
-        (["nope"], ["No recipe is named 'nope'. Known: digits"]),
+        (["nope"], ["No recipe is named 'nope'. Known: breast_cancer"]),
         (["digit"], ["Did you mean 'digits'?"]),
         (["missing.yaml"], ["no recipe file missing.yaml"]),
         (["--set", "train.epoch=3"], ["unknown key 'train.epoch'", "Did you mean 'epochs'?"]),
@@ -114,7 +114,7 @@ def test_lists_versions_and_names_the_one_in_production(call, quick_registry, qu
     measured = quick_run.manifest.variant(quick_run.manifest.recommended).measured
     row = listed.stdout.splitlines()[-1].split()
     assert row[:3] == ["digits", "1", quick_run.manifest.recommended]
-    assert row[3:5] == [f"{measured.test_accuracy:.4f}", f"{measured.size_bytes:,}"]
+    assert row[3:6] == [f"{measured.test_score:.4f}", "accuracy", f"{measured.size_bytes:,}"]
 
     moved = call("models", "alias", "digits", "production", "1")
     assert (moved.returncode, moved.stdout) == (0, "digits@production is version 1\n")

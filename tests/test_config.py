@@ -5,7 +5,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bmp.config import RECIPES_DIR, Recipe, list_recipes, load_recipe, write_recipe
+from bmp.config import RECIPES_DIR, Recipe, TrainConfig, list_recipes, load_recipe, write_recipe
 from bmp.errors import ConfigError, UnknownNameError
 from bmp.names import NAME_PATTERN
 
@@ -69,8 +69,8 @@ def test_any_recipe_comes_back_as_it_was_written(tmp_path_factory, name, args, r
 def test_spells_out_every_default(written, tmp_path):
     write_recipe(load_recipe(written(MINIMAL)), tmp_path / "resolved.yaml")
     tree = yaml.safe_load((tmp_path / "resolved.yaml").read_text())
-    assert tree["train"] == {"epochs": 20, "optimizer": "adam", "learning_rate": 1e-3}
-    assert tree["data"]["split"] == {"train": 0.70, "validation": 0.15, "test": 0.15}
+    assert set(tree["train"]) == set(TrainConfig.model_fields) and tree["train"]["learning_rate"] == 1e-3
+    assert tree["data"]["split"] == {"column": None, "train": 0.70, "validation": 0.15, "test": 0.15}
     assert tree["compress"]["quantization"] == {"calibration_examples": 512}
 
 
@@ -113,7 +113,7 @@ def test_an_override_reaches_a_section_the_file_leaves_out(written):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epoch=3", "unknown key 'train.epoch'; train knows epochs, optimizer, learning_rate."),
+        ("train.epoch=3", "unknown key 'train.epoch'; train knows epochs, steps, validate_every, optimizer,"),
         ("train.epoch=3", "Did you mean 'epochs'?"),
         ("trian.epochs=3", "unknown key 'trian'; the top level knows seed, data,"),
         ("trian.epochs=3", "Did you mean 'train'?"),
@@ -197,7 +197,8 @@ def test_reads_a_number_without_a_point_before_its_exponent(written):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("digit", UnknownNameError, "No recipe is named 'digit'. Known: digits, or a path to a .yaml file."),
+        ("digit", UnknownNameError, "No recipe is named 'digit'. Known: breast_cancer, "),
+        ("digit", UnknownNameError, ", or a path to a .yaml file."),
         ("digit", UnknownNameError, "Did you mean 'digits'?"),
         ("", UnknownNameError, "No recipe is named ''"),
         ("../recipes/digits", UnknownNameError, "No recipe is named"),
@@ -208,3 +209,23 @@ def test_reads_a_number_without_a_point_before_its_exponent(written):
 def test_says_that_there_is_no_such_recipe(name, error, message):
     with pytest.raises(error, match=re.escape(message)):
         load_recipe(name)
+
+
+def test_a_function_is_found_beside_the_recipe(written, tmp_path, monkeypatch):
+    (tmp_path / "own.py").touch()
+    path = written(MINIMAL.replace("mlp", '"own.py:build"') + "")
+    assert load_recipe(path).model.build == f"{tmp_path}/own.py:build"
+    assert load_recipe(path, ["data.args.function=own.py:load"]).data.args["function"] == f"{tmp_path}/own.py:load"
+    assert load_recipe(path, ["model.build=other.py:build"]).model.build == "other.py:build"
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(path).model.build == "own.py:build"
+
+
+@pytest.mark.parametrize("override", ["train.validate_every=5", "train={steps: 7, validate_every: 5}"])
+def test_validations_must_divide_the_steps(override):
+    with pytest.raises(ConfigError, match="validate_every is 5; it must divide steps, which is"):
+        load_recipe("digits", [override])
+
+
+def test_the_whole_split_may_be_a_batch():
+    assert load_recipe("digits", ["data.batch_size=all"]).data.batch_size == "all"

@@ -12,7 +12,7 @@ from rich.console import Console
 from bmp.artifact.formats import FORMATS
 from bmp.artifact.litert import LiteRTRunner
 from bmp.artifact.manifest import check_files, digest_file
-from bmp.artifact.proof import measure_accuracy, run_batches
+from bmp.artifact.proof import evaluate
 from bmp.artifact.samples import read_samples
 from bmp.config import load_recipe
 from bmp.errors import ConfigError, DataError, RegistryError, TrainingError
@@ -68,10 +68,10 @@ def test_accuracies_are_those_of_the_published_files(quick_run):
     for variant in kept:
         runner, data = read_variant_file(quick_run, variant), quick_run.data
         for split, accuracy in (
-            (data.test, variant.measured.test_accuracy),
-            (data.validation, variant.measured.validation_accuracy),
+            (data.test, variant.measured.test_score),
+            (data.validation, variant.measured.validation_score),
         ):
-            assert measure_accuracy(run_batches(runner, split.inputs), split.targets) == accuracy
+            assert evaluate(runner, split).result()["accuracy"] == accuracy
         assert (quick_run.version.path / variant.file).stat().st_size == variant.measured.size_bytes
 
 
@@ -79,9 +79,9 @@ def test_the_recommended_variant_keeps_the_promise_and_is_smaller(quick_run):
     manifest = quick_run.manifest
     base, best = manifest.variant("float32").measured, manifest.variant(manifest.recommended).measured
     assert manifest.recommended != "float32"
-    assert base.validation_accuracy - best.validation_accuracy <= manifest.max_drop + 1e-9
+    assert base.validation_score - best.validation_score <= manifest.max_drop + 1e-9
     assert best.gzip_bytes < base.gzip_bytes / 2
-    assert best.test_accuracy > 0.9
+    assert best.test_score > 0.9
 
 
 def test_pruned_files_are_sparse_and_float_files_are_exact(quick_run):
@@ -95,14 +95,12 @@ def test_pruned_files_are_sparse_and_float_files_are_exact(quick_run):
 @pytest.mark.parametrize("name", ["saved_model", "h5"])
 def test_the_uncompressed_files_do_what_the_model_does(quick_run, name):
     runner = FORMATS[name].load(quick_run.version.path / FORMATS[name].path, quick_run.data.signature)
-    images = quick_run.data.test.inputs["image"]
-    np.testing.assert_allclose(
-        run_batches(runner, {"image": images})["probabilities"], quick_run.model(images), atol=1e-4
-    )
+    inputs = quick_run.data.test.load().inputs
+    np.testing.assert_allclose(runner.run(inputs)["probabilities"], quick_run.model(inputs["image"]), atol=1e-4)
 
 
 def test_samples_are_test_examples_with_the_answers_of_the_served_file(quick_run):
-    samples, test = read_samples(quick_run.version.path), quick_run.data.test
+    samples, test = read_samples(quick_run.version.path), quick_run.data.test.load()
     count = len(samples.targets)
     assert count > 0
     np.testing.assert_array_equal(samples.inputs["image"], test.inputs["image"][:count])
@@ -125,7 +123,13 @@ def test_the_manifest_says_where_the_model_comes_from(quick_run):
 
 
 def test_the_run_directory_keeps_the_records_and_nothing_else(quick_run):
-    assert list_files(quick_run.directory) == {"recipe.yaml", "history.csv", "history.png", "variants.json"}
+    assert list_files(quick_run.directory) == {
+        "recipe.yaml",
+        "history.csv",
+        "history.png",
+        "confusion.png",
+        "variants.json",
+    }
     assert not [entry for entry in quick_run.directory.iterdir() if entry.is_dir()]
     published = quick_run.version.path / "bmp"
     for mine, theirs in (("recipe.yaml",) * 2, ("history.csv",) * 2, ("history.png", "plots/history.png")):
@@ -150,7 +154,7 @@ def test_the_table_is_that_of_the_manifest(quick_run):
     assert [(row["variant"], row["verdict"], row["file"]) for row in rows] == [
         (variant.name, variant.verdict, variant.file) for variant in quick_run.manifest.variants
     ]
-    assert rows[0]["test_accuracy"] == quick_run.manifest.variants[0].measured.test_accuracy
+    assert rows[0]["test_score"] == quick_run.manifest.variants[0].measured.test_score
 
 
 # === Again, with a variant that is no good ===
@@ -186,12 +190,12 @@ def test_running_again_publishes_the_next_version_and_keeps_the_first(second, qu
 def test_a_bad_variant_is_refused_with_the_reason_and_its_file_is_not_kept(second):
     result, output, directory = second
     published = list_files(directory / result.version.path)
-    base = result.manifest.variant("float32").measured.validation_accuracy
+    base = result.manifest.variant("float32").measured.validation_score
     for name in ("pruned", "pruned_int8"):
         variant = result.manifest.variant(name)
-        drop = base - variant.measured.validation_accuracy
+        drop = base - variant.measured.validation_score
         assert drop > 0
-        assert variant.verdict.startswith(f"refused: validation accuracy {variant.measured.validation_accuracy:.4f}")
+        assert variant.verdict.startswith(f"refused: validation accuracy {variant.measured.validation_score:.4f}")
         assert f"{drop:.4f} under float32's; at most 0 is allowed" in variant.verdict
         assert variant.file is None and variant.verdict in output
     assert "variants/pruned.tflite" not in published and "variants/pruned_int8.tflite" not in published
@@ -236,8 +240,14 @@ def attempt(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.source=sklean"], "No source is named 'sklean'. Known: sklearn. Did you mean 'sklearn'?"),
-        (["model.build=transformer"], "No model is named 'transformer'. Known: cnn, mlp."),
+        (["data.source=sklean"], "No source is named 'sklean'. Known: arrays, "),
+        (["data.source=sklean"], "Did you mean 'sklearn'?"),
+        (["model.build=transfomer"], "No model is named 'transfomer'. Known: classical, "),
+        (["model.build=transfomer"], "Did you mean 'transformer'?"),
+        (["train.schedule=cosin"], "Did you mean 'cosine'?"),
+        (["model.build=nets.py:build"], "There is no file nets.py"),
+        (["data.transforms=[{kind: standardize, fields: [image]}]"], "Did you mean 'standardise'?"),
+        (["data.objective=regression"], "that is learned as multiclass"),
         (["distribution.strategy=miror"], "Did you mean 'mirrored'?"),
         (["train.optimizer=adagrad"], "No optimizer is named 'adagrad'"),
         (["data.args.name=mnist"], "argument 'name' is 'mnist'"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import bmp
 from bmp.artifact.formats import FORMATS
 from bmp.artifact.h5 import KerasRunner
-from bmp.artifact.litert import LiteRTRunner, write_litert
+from bmp.artifact.litert import write_litert
 from bmp.artifact.manifest import (
     Lineage,
     Manifest,
@@ -26,9 +26,12 @@ from bmp.artifact.manifest import (
     digest_files,
     write_manifest,
 )
-from bmp.artifact.proof import Export, check_parity, max_abs_diff, run_batches
+from bmp.artifact.proof import Export, check_parity, compare, load_runner
 from bmp.artifact.samples import Samples, write_samples
+from bmp.artifact.saved_model import SAVED_MODEL_FILE
 from bmp.data import Dataset, Split
+from bmp.errors import ExportError
+from bmp.objectives import OBJECTIVES
 from bmp.signature import Arrays, Signature
 
 if TYPE_CHECKING:
@@ -44,39 +47,60 @@ _NUM_SAMPLES = 16
 def export_variant(
     name: str, model: "keras.Model", signature: Signature, directory: Path, calibration: Arrays | None = None
 ) -> Export:
-    """Writes one variant into `variants/` of an artifact directory; see `write_litert` for the arguments."""
+    """Writes one variant into `variants/` of an artifact directory; see `write_litert` for the arguments.
+
+    Raises:
+        ExportError: LiteRT cannot hold the model; the message names the operation.
+    """
     path = directory / "variants" / f"{name}.tflite"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_litert(model, signature, path, calibration=calibration)
     return Export(name, path, signature, model, is_quantized=calibration is not None)
 
 
-def write_uncompressed(model: "keras.Model", signature: Signature, directory: Path, held_out: Split) -> None:
+def write_uncompressed(
+    model: "keras.Model", signature: Signature, directory: Path, held_out: Split
+) -> tuple[Export, list[str]]:
     """Writes SavedModel and `.h5`, reads both back and compares them with the model.
+
+    Returns:
+        The SavedModel as a variant, for a model that LiteRT cannot hold, and a sentence for each format that cannot
+        hold it.
 
     Raises:
         ProofError: A file does not agree with the model.
     """
-    expected = run_batches(KerasRunner(model, signature), held_out.inputs)
+    notes = []
     for name in ("saved_model", "h5"):
         path = directory / FORMATS[name].path
-        FORMATS[name].write(model, signature, path)
-        outputs = run_batches(FORMATS[name].load(path, signature), held_out.inputs)
-        check_parity(f"The {name} export", max_abs_diff(expected, outputs))
+        try:
+            FORMATS[name].write(model, signature, path)
+        except ExportError as error:
+            notes.append(error.message)
+            continue
+        difference, _ = compare(FORMATS[name].load(path, signature), KerasRunner(model, signature), held_out)
+        check_parity(f"The {name} export", difference)
+    return Export("float32", directory / SAVED_MODEL_FILE, signature, model, is_quantized=False), notes
 
 
 def lay_out(exports: Sequence[Export], recommended: str, passed: frozenset[str], directory: Path) -> dict[str, Path]:
-    """Moves the recommended variant to `model.tflite`, drops the refused ones, and returns where each one is."""
+    """Moves the recommended variant to `model.tflite`, drops the refused ones, and returns where each one is.
+
+    A SavedModel stays where it is.
+    """
     places = {}
     for export in exports:
-        if export.name == recommended:
+        if not export.is_litert:
+            places[export.name] = export.path
+        elif export.name == recommended:
             places[export.name] = export.path.rename(directory / RECOMMENDED_FILE)
         elif export.name in passed:
             places[export.name] = export.path
         else:
             export.path.unlink()
-    if not any((directory / "variants").iterdir()):
-        (directory / "variants").rmdir()
+    variants = directory / "variants"
+    if variants.is_dir() and not any(variants.iterdir()):
+        variants.rmdir()
     return places
 
 
@@ -105,8 +129,8 @@ def seal(
         places: File of every variant that is kept.
         measured: Of every variant.
     """
-    samples = data.test.take(slice(0, _NUM_SAMPLES))
-    outputs = LiteRTRunner(places[recommended], data.signature).run(samples.inputs)
+    samples = data.test.take(slice(0, _NUM_SAMPLES)).load()
+    outputs = load_runner(places[recommended], data.signature).run(samples.inputs)
     write_samples(Samples(samples.inputs, outputs, samples.targets), directory)
     variants = tuple(
         Variant(
@@ -123,6 +147,8 @@ def seal(
         created=created,
         signature=data.signature.to_dict(),
         labels=data.labels,
+        score=OBJECTIVES[data.signature.objective].score,
+        preprocessing=data.preprocessing.to_dict(),
         recommended=recommended,
         max_drop=max_drop,
         variants=variants,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bmp.errors import ExportError
 from bmp.signature import Arrays, Signature
 
 if TYPE_CHECKING:
@@ -25,8 +26,17 @@ def write_h5(model: "keras.Model", signature: Signature, path: Path) -> None:
         model: A functional or sequential model.
         signature: Of the model; the file carries the model's own.
         path: The file to write.
+
+    Raises:
+        ExportError: The model is subclassed: its architecture is code, which a file of weights cannot hold.
     """
     import h5py
+
+    if not model._is_graph_network:
+        raise ExportError(
+            f"The model '{model.name}' is a subclass of keras.Model with a call of its own, which .h5 cannot hold; it "
+            "is written as SavedModel and LiteRT. A functional or sequential model can be written as .h5 as well."
+        )
 
     plain = path.with_suffix(".plain.h5")
     try:
@@ -75,5 +85,7 @@ class H5Runner(KerasRunner):
 
     def __init__(self, path: Path, signature: Signature) -> None:
         import tf_keras as keras
+
+        import bmp.models.layers  # noqa: F401 - registers bmp's own layers
 
         super().__init__(keras.models.load_model(path, compile=False), signature)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bmp.errors import ArtifactError
 from bmp.signature import Signature
+from bmp.transforms import Preprocessing
 
 MANIFEST_FILE = "bmp/manifest.json"
 SCHEMA_VERSION = 1
@@ -29,10 +30,13 @@ class FileEntry(_Entry):
 class Measurement(_Entry):
     """What a variant was measured at, on the exported file, through the engine that serves it."""
 
-    validation_accuracy: float
-    """0 to 1; the choice is made on it."""
-    test_accuracy: float
-    """0 to 1; measured once, for the report."""
+    validation_score: float
+    """The score of the objective, such as accuracy, on the validation split; 1 is the best. The choice is made on
+    it."""
+    test_score: float
+    """The same on the test split, measured once, for the report."""
+    test_metrics: dict[str, float] = {}
+    """Every metric of the objective on the test split, by name."""
     max_abs_diff: float
     """Largest difference of an output from the Keras model the variant was exported from, on the validation
     split."""
@@ -80,10 +84,14 @@ class Manifest(_Entry):
     signature: dict[str, Any]
     labels: tuple[str, ...]
     """Name of each class, by index of the output."""
+    score: str = "accuracy"
+    """The metric that scores and the promise speak of."""
+    preprocessing: dict[str, Any] | None = None
+    """Raw features and the transforms that lead from them to the inputs of the signature; None where there are none."""
     recommended: str
     """The variant in `model.tflite`."""
     max_drop: float
-    """The accuracy promise: largest accepted loss of validation accuracy, 0 to 1."""
+    """The promise: largest accepted loss of the validation score."""
     variants: tuple[Variant, ...]
     lineage: Lineage
     files: dict[str, FileEntry]
@@ -92,6 +100,10 @@ class Manifest(_Entry):
     def parsed_signature(self) -> Signature:
         """Returns the signature as an object that checks arrays."""
         return Signature.from_dict(self.signature)
+
+    def parsed_preprocessing(self) -> Preprocessing | None:
+        """Returns the transforms as an object that runs them, or None where the model takes tensors only."""
+        return None if self.preprocessing is None else Preprocessing.from_dict(self.preprocessing)
 
     def variant(self, name: str) -> Variant:
         """Returns a variant by name.
@@ -141,6 +153,7 @@ def read_manifest(directory: Path) -> Manifest:
         where = ".".join(str(step) for step in problem["loc"])
         raise ArtifactError(f"{path}: '{where}': {problem['msg']}; the artifact is damaged.") from error
     manifest.parsed_signature()
+    manifest.parsed_preprocessing()
     manifest.variant(manifest.recommended)
     return manifest
 

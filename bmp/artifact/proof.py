@@ -14,8 +14,10 @@ from bmp.artifact.formats import Runner
 from bmp.artifact.h5 import KerasRunner
 from bmp.artifact.litert import LiteRTRunner, read_kernels
 from bmp.artifact.manifest import Measurement
+from bmp.artifact.saved_model import SAVED_MODEL_FILE, SavedModelRunner
 from bmp.data import Split
 from bmp.errors import ProofError
+from bmp.objectives import OBJECTIVES, Meter
 from bmp.signature import Arrays, Signature
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Export:
 
     Args:
         name: Of the variant.
-        path: The `.tflite` file.
+        path: The `.tflite` file, or the `saved_model.pb` where LiteRT cannot hold the model.
         signature: Of the model.
         model: The Keras model it was exported from.
         is_quantized: Whether its outputs may differ from the Keras model's.
@@ -45,55 +47,97 @@ class Export:
     model: "keras.Model"
     is_quantized: bool
 
+    @property
+    def is_litert(self) -> bool:
+        """Whether the file is LiteRT's."""
+        return self.path.name != SAVED_MODEL_FILE
+
+    def load(self) -> Runner:
+        """Returns the engine that will serve the file."""
+        return load_runner(self.path, self.signature)
+
+    def files(self) -> list[Path]:
+        """Returns every file that the variant consists of."""
+        if self.is_litert:
+            return [self.path]
+        return [self.path, *sorted(path for path in (self.path.parent / "variables").iterdir() if path.is_file())]
+
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known of an exported file before the choice; fields as in `manifest.Measurement`."""
 
-    validation_accuracy: float
+    validation_score: float
     max_abs_diff: float
     sparsity: float
     size_bytes: int
     gzip_bytes: int
 
 
+def load_runner(path: Path, signature: Signature) -> Runner:
+    """Returns the engine that serves a variant's file."""
+    if path.name == SAVED_MODEL_FILE:
+        return SavedModelRunner(path.parent, signature)
+    return LiteRTRunner(path, signature)
+
+
 def prove(exports: Sequence[Export], validation: Split) -> dict[str, Evidence]:
-    """Runs each exported file on the validation split, through LiteRT, against its Keras model.
+    """Runs each exported file on the validation split, through the engine that serves it, against its Keras model.
 
     Raises:
         ProofError: A float32 file does not agree with its Keras model.
     """
     evidence = {}
     for export in exports:
-        outputs = run_batches(LiteRTRunner(export.path, export.signature), validation.inputs)
-        expected = run_batches(KerasRunner(export.model, export.signature), validation.inputs)
-        difference = max_abs_diff(expected, outputs)
+        difference, meter = compare(export.load(), KerasRunner(export.model, export.signature), validation)
         if not export.is_quantized:
             check_parity(export.path.name, difference)
+        packed = b"".join(path.read_bytes() for path in export.files())
         evidence[export.name] = Evidence(
-            validation_accuracy=measure_accuracy(outputs, validation.targets),
+            validation_score=meter.result()[OBJECTIVES[export.signature.objective].score],
             max_abs_diff=difference,
-            sparsity=measure_sparsity(export.path),
-            size_bytes=export.path.stat().st_size,
-            gzip_bytes=len(gzip.compress(export.path.read_bytes(), compresslevel=9, mtime=0)),
+            sparsity=measure_sparsity(export),
+            size_bytes=len(packed),
+            gzip_bytes=len(gzip.compress(packed, compresslevel=9, mtime=0)),
         )
     return evidence
 
 
 def measure(exports: Sequence[Export], evidence: Mapping[str, Evidence], test: Split) -> dict[str, Measurement]:
-    """Completes the evidence for the report: accuracy on the untouched test split, and latency."""
-    runners = {export.name: LiteRTRunner(export.path, export.signature) for export in exports}
-    batch1_ms = measure_latency_ms(runners, test.inputs, 1)
-    batch32_ms = measure_latency_ms(runners, test.inputs, 32)
-    return {
-        name: Measurement(
+    """Completes the evidence for the report: metrics on the untouched test split, and latency."""
+    runners = {export.name: export.load() for export in exports}
+    few = test.take(slice(0, 32)).load().inputs
+    batch1_ms = measure_latency_ms(runners, few, 1)
+    batch32_ms = measure_latency_ms(runners, few, 32)
+    measured = {}
+    for name, runner in runners.items():
+        metrics = evaluate(runner, test).result()
+        measured[name] = Measurement(
             **asdict(evidence[name]),
-            test_accuracy=measure_accuracy(run_batches(runner, test.inputs), test.targets),
+            test_score=metrics[OBJECTIVES[runner.signature.objective].score],
+            test_metrics=metrics,
             latency_batch1_ms=batch1_ms[name],
             latency_batch32_ms=batch32_ms[name],
         )
-        for name, runner in runners.items()
-    }
+    return measured
+
+
+def evaluate(runner: Runner, split: Split) -> Meter:
+    """Runs a model over a split, batch by batch, and returns what was measured."""
+    meter = OBJECTIVES[runner.signature.objective].meter(split.source.target.labels)
+    for batch in split.batches(_BATCH_SIZE):
+        meter.update(_sole(runner.run(batch.inputs)), batch.targets)
+    return meter
+
+
+def compare(runner: Runner, reference: Runner, split: Split) -> tuple[float, Meter]:
+    """Runs two models over a split and returns their largest difference, and what was measured of the first."""
+    difference, meter = 0.0, OBJECTIVES[runner.signature.objective].meter(split.source.target.labels)
+    for batch in split.batches(_BATCH_SIZE):
+        outputs = runner.run(batch.inputs)
+        difference = max(difference, max_abs_diff(reference.run(batch.inputs), outputs))
+        meter.update(_sole(outputs), batch.targets)
+    return difference, meter
 
 
 def check_parity(what: str, difference: float) -> None:
@@ -111,16 +155,6 @@ def check_parity(what: str, difference: float) -> None:
         )
 
 
-def run_batches(runner: Runner, inputs: Arrays) -> Arrays:
-    """Runs `(N, *shape)` inputs in batches of bounded size and returns `(N, *shape)` outputs."""
-    count = len(next(iter(inputs.values())))
-    parts = [
-        runner.run({name: array[start : start + _BATCH_SIZE] for name, array in inputs.items()})
-        for start in range(0, count, _BATCH_SIZE)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def max_abs_diff(expected: Arrays, outputs: Arrays) -> float:
     """Returns the largest absolute difference over all outputs; infinity where one is not finite."""
     with np.errstate(invalid="ignore"):  # inf - inf; np.max, other than max, lets no NaN pass
@@ -128,23 +162,15 @@ def max_abs_diff(expected: Arrays, outputs: Arrays) -> float:
     return largest if np.isfinite(largest) else float("inf")
 
 
-def measure_accuracy(outputs: Arrays, targets: np.ndarray) -> float:
-    """Returns the share of examples whose most probable class is the target, 0 to 1.
-
-    Args:
-        outputs: One output of probabilities `(N, classes)`.
-        targets: Class index `(N,)`.
-    """
-    (probabilities,) = outputs.values()
-    return float(np.mean(probabilities.argmax(axis=-1) == targets))
-
-
-def measure_sparsity(path: Path) -> float:
-    """Returns the share of zeros among the kernel weights of a `.tflite` file, 0 to 1.
+def measure_sparsity(export: Export) -> float:
+    """Returns the share of zeros among the kernel weights of an exported file, 0 to 1.
 
     In int8 kernels a zero weight is stored as 0: LiteRT quantizes weights symmetrically.
     """
-    kernels = read_kernels(path).values()
+    if export.is_litert:
+        kernels = list(read_kernels(export.path).values())
+    else:
+        kernels = [weight for weight in export.model.get_weights() if weight.ndim > 1]
     size = sum(kernel.size for kernel in kernels)
     return sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels) / size if size else 0.0
 
@@ -189,3 +215,8 @@ def measure_latency_ms(
                 if clock() > end_of_turn:
                     break
     return {name: statistics.median(times) for name, times in times_ms.items()}
+
+
+def _sole(outputs: Arrays) -> np.ndarray:
+    (output,) = outputs.values()
+    return output

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 SIGNATURE_KEY = "serving_default"
+SAVED_MODEL_FILE = "saved_model.pb"
 
 
 def write_saved_model(model: "keras.Model", signature: Signature, directory: Path) -> None:

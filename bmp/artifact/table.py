@@ -1,5 +1,6 @@
 """The table of variants: for people, and as rows for programs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -12,28 +13,25 @@ _UNITS = ((6, "MB"), (9, "GB"), (12, "TB"), (15, "PB"))
 
 def to_rows(manifest: Manifest) -> list[dict[str, Any]]:
     """Returns one flat row a variant, in the units of `manifest.Measurement`."""
-    return [
-        {
-            "variant": variant.name,
-            **variant.measured.model_dump(),
-            "verdict": variant.verdict,
-            "file": variant.file,
-        }
-        for variant in manifest.variants
-    ]
+    rows = []
+    for variant in manifest.variants:
+        figures = variant.measured.model_dump()
+        figures |= {f"test_{name}": value for name, value in figures.pop("test_metrics").items()}
+        rows.append({"variant": variant.name, **figures, "verdict": variant.verdict, "file": variant.file})
+    return rows
 
 
 def build_table(manifest: Manifest) -> Table:
     """Returns the table a run ends with; it fits 80 columns."""
     table = Table(
-        title=f"{manifest.name}: what was measured on each exported file",
+        title=f"{manifest.name}: {manifest.score} and cost, measured on each exported file",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
     )
     table.add_column("variant", no_wrap=True)
     for heading in (
-        "acc.\nval.",
+        "score\nval.",
         "\ntest",
         "\nzeros",
         "\nbytes",
@@ -47,8 +45,8 @@ def build_table(manifest: Manifest) -> Table:
         measured = variant.measured
         table.add_row(
             variant.name,
-            f"{measured.validation_accuracy:.4f}",
-            f"{measured.test_accuracy:.4f}",
+            f"{measured.validation_score:.4f}",
+            f"{measured.test_score:.4f}",
             f"{measured.sparsity:.0%}",
             _say_bytes(measured.size_bytes),
             _say_bytes(measured.gzip_bytes),
@@ -63,6 +61,11 @@ def build_table(manifest: Manifest) -> Table:
 def explain_verdicts(manifest: Manifest) -> list[str]:
     """Returns one line for each verdict that has a reason."""
     return [f"{variant.name} is {variant.verdict}" for variant in manifest.variants if ":" in variant.verdict]
+
+
+def say_metrics(metrics: Mapping[str, float]) -> str:
+    """Returns metrics in one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def _say_bytes(size_bytes: int) -> str:

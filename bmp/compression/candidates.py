@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bmp.compression.prune import prune
+from bmp.compression.prune import find_obstacle, prune
 from bmp.compression.quantize import pick_calibration
 from bmp.config import CompressConfig
 from bmp.signature import Arrays
@@ -32,14 +32,17 @@ class Candidate:
 
 def make_candidates(
     model: "keras.Model", config: CompressConfig, trainer: Trainer, seed: int
-) -> tuple[list[Candidate], History]:
+) -> tuple[list[Candidate], History, list[str]]:
     """Returns the uncompressed model and every compressed form that is asked for.
 
-    `float32`, then `pruned`, `int8` and `pruned_int8`, as far as the configuration wants them; and the
-    epochs that fine-tuning took.
+    `float32`, then `pruned`, `int8` and `pruned_int8`, as far as the configuration wants them and the model allows;
+    the epochs that fine-tuning took; and a sentence for each form that cannot be made.
     """
-    candidates, history = [Candidate(UNCOMPRESSED, model)], History()
-    if config.pruning:
+    candidates, history, notes = [Candidate(UNCOMPRESSED, model)], History(), []
+    obstacle = find_obstacle(model) if config.pruning else None
+    if obstacle:
+        notes.append(f"{obstacle} No pruned variant is made.")
+    elif config.pruning:
         pruned, history = prune(model, config.pruning, trainer)
         candidates.append(Candidate("pruned", pruned))
     if config.quantization:
@@ -48,4 +51,4 @@ def make_candidates(
         candidates += [
             Candidate(name_of.get(c.name, f"{c.name}_int8"), c.model, calibration) for c in tuple(candidates)
         ]
-    return candidates, history
+    return candidates, history, notes

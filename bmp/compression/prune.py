@@ -21,7 +21,7 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
     """Returns a pruned, fine-tuned copy of a functional model, and the epochs that took.
 
     The kernels of dense and convolutional layers are pruned; everything else stays as it is. Of the epochs
-    at full sparsity, the one with the best validation accuracy is kept. The model given is not touched.
+    at full sparsity, the one with the best validation score is kept. The model given is not touched.
 
     Raises:
         ExportError: The model has no layer that can be pruned, or a kernel is not as sparse as asked.
@@ -34,10 +34,9 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
 
     from bmp.training.callbacks import KeepBest
 
-    if not any(isinstance(layer, _prunable_layers(keras)) for layer in model.layers):
-        raise ExportError(
-            f"The model '{model.name}' has no dense or convolutional layer to prune; set compress.pruning: null."
-        )
+    obstacle = find_obstacle(model)
+    if obstacle:
+        raise ExportError(f"{obstacle} Set compress.pruning: null.")
     ramp_steps = max(2, round(_RAMP * config.epochs * trainer.steps_per_epoch))
     frequency = max(1, min(100, ramp_steps // 20))
     schedule = tfmot.sparsity.keras.PolynomialDecay(
@@ -68,11 +67,26 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         # In this order: what the last update moved goes back to zero before the weights are remembered.
-        callbacks=[tfmot.sparsity.keras.UpdatePruningStep(), KeepBest(math.ceil(_RAMP * config.epochs))],
+        callbacks=[
+            tfmot.sparsity.keras.UpdatePruningStep(),
+            KeepBest(trainer.objective.score, math.ceil(_RAMP * config.epochs)),
+        ],
     )
     stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
     _check_sparsity(stripped, config.sparsity)
     return stripped, history
+
+
+def find_obstacle(model: "keras.Model") -> str | None:
+    """Returns why a model cannot be pruned, in one sentence, or None."""
+    import tf_keras as keras
+
+    if not model._is_graph_network:
+        return f"The model '{model.name}' is subclassed; pruning needs a functional or sequential one."
+    prunable: list[Any] = [layer for layer in model.layers if isinstance(layer, _prunable_layers(keras))]
+    if not any(layer.trainable_weights for layer in prunable):
+        return f"The model '{model.name}' has no dense or convolutional layer to prune."
+    return None
 
 
 def _prunable_layers(keras: Any) -> tuple[type, ...]:

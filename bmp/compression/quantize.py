@@ -11,4 +11,4 @@ def pick_calibration(train: Split, config: QuantizationConfig, seed: int) -> Arr
     """Returns inputs `(N, *shape)` by name: a seeded sample of the training split, never of the others."""
     count = min(config.calibration_examples, len(train))
     index = np.random.default_rng(seed).permutation(len(train))[:count]
-    return train.take(index).inputs
+    return train.take(index).load().inputs

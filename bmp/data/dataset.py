@@ -1,63 +1,28 @@
-"""Examples in memory, dealt out into training, validation and test splits."""
+"""A source, checked, dealt out into training, validation and test, with what turns raw features into model inputs."""
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
 
 from bmp.config import DataConfig
-from bmp.errors import DataError
+from bmp.data.scan import Bad, check_policy, chunk_size, scan_source
+from bmp.data.source import Source, Target
+from bmp.data.split import deal, take_split_column
+from bmp.objectives import OBJECTIVES, pick_objective
 from bmp.signature import Arrays, Signature
+from bmp.transforms import Columns, Preprocessing, Step, build_steps
 
 
 @dataclass(frozen=True)
-class Examples:
-    """What a source yields.
+class Batch:
+    """Some examples, ready for a model.
 
     Args:
-        inputs: Name to array, `(N, *shape)` each.
-        targets: Class index of each example, int64 `(N,)`.
-        signature: What a model for these examples takes and returns.
-        labels: Name of each class, by index.
+        inputs: `(N, *shape)` by input name.
+        targets: As `Target.kind` says, `(N, …)`.
     """
-
-    inputs: Arrays
-    targets: np.ndarray
-    signature: Signature
-    labels: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        count = self.signature.check_inputs(self.inputs)
-        if len(self.targets) != count:
-            raise DataError(f"{count} examples came with {len(self.targets)} targets; expected one for each.")
-        classes = len(self.labels)
-        if not (
-            np.issubdtype(self.targets.dtype, np.integer) and 0 <= self.targets.min() <= self.targets.max() < classes
-        ):
-            raise DataError(
-                f"The targets are not all whole numbers from 0 to {classes - 1}, the indices of the labels."
-            )
-        for name, array in self.inputs.items():
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                bad = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise DataError(f"Input '{name}' of example {bad} holds NaN or infinity; expected finite numbers.")
-
-    def digest(self) -> str:
-        """Returns the SHA-256 of every input, target and label: the identity of the data."""
-        sha = hashlib.sha256()
-        for name in sorted(self.inputs):
-            array = np.ascontiguousarray(self.inputs[name])
-            sha.update(f"{name} {array.dtype} {array.shape}".encode())
-            sha.update(array.tobytes())
-        sha.update(np.ascontiguousarray(self.targets).tobytes())
-        sha.update("\n".join(self.labels).encode())
-        return sha.hexdigest()
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples of one split: inputs `(N, *shape)` by name, targets int64 `(N,)`."""
 
     inputs: Arrays
     targets: np.ndarray
@@ -65,64 +30,143 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, index: np.ndarray | slice) -> "Split":
-        """Returns the examples at the given positions."""
-        return Split({name: array[index] for name, array in self.inputs.items()}, self.targets[index])
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split, read when they are asked for.
+
+    Args:
+        source: Where they come from.
+        index: Their numbers in the source, int64 `(N,)`, in the order of the split.
+        preprocessing: From the features of the source to the inputs of a model.
+    """
+
+    source: Source
+    index: np.ndarray
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, positions: np.ndarray | slice) -> Batch:
+        """Returns the examples at some positions of the split, in their order, without augmentation."""
+        index = self.index[positions]
+        return Batch(self.preprocessing.run(self.source.read(index)), self.source.read_targets(index))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields all examples in order; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.read(slice(start, start + size))
+
+    def take(self, positions: np.ndarray | slice) -> "Split":
+        """Returns a split of the examples at some positions."""
+        return Split(self.source, self.index[positions], self.preprocessing)
+
+    def load(self) -> Batch:
+        """Returns all examples at once, for those who need them in memory."""
+        batches = list(self.batches(chunk_size(self.source)))
+        inputs = {name: np.concatenate([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
+        return Batch(inputs, np.concatenate([batch.targets for batch in batches]))
+
+    def targets(self) -> np.ndarray:
+        """Returns the targets of all examples; no feature is read."""
+        return self.source.read_targets(self.index)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found on the way from a source to its splits.
+
+    Args:
+        examples: Of the source, bad ones included.
+        bad: What was left out, and why.
+        duplicates: Examples whose content an earlier one has; they stand in the same split as that one.
+        dropped: Examples of given splits that were left out because a later split (validation, test) has their content.
+        split: How the examples were dealt out, in words.
+    """
+
+    examples: int
+    bad: tuple[Bad, ...]
+    duplicates: int
+    dropped: int
+    split: str
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source, split: what training, compression and proof work on."""
+    """A source, split: what training, compression and proof work on.
+
+    Args:
+        train: What weights and transforms are fitted on.
+        validation: What choices are made on.
+        test: What is measured once, for the report.
+        signature: What a model for these examples takes and returns.
+        target: What is to be predicted.
+        preprocessing: From what a person sends to the inputs of a model: what serving runs.
+        digest: SHA-256 of all usable examples: content, targets, features and labels.
+        report: What was found on the way.
+    """
 
     train: Split
     validation: Split
     test: Split
     signature: Signature
-    labels: tuple[str, ...]
+    target: Target
+    preprocessing: Preprocessing
     digest: str
-    """SHA-256 of the examples before the split."""
+    report: Report
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, by index; empty for numbers."""
+        return self.target.labels
 
 
-def load_data(source: Callable[[], Examples], config: DataConfig, seed: int) -> Dataset:
-    """Loads a source and splits it: seeded, disjoint, complete.
+def load_data(
+    source: Callable[[], Source],
+    config: DataConfig,
+    seed: int,
+    steps: Sequence[Step] | None = None,
+    console: Console | None = None,
+) -> Dataset:
+    """Opens a source, looks at every example once, splits it and fits the transforms on the training split.
 
     Args:
         source: An entry of SOURCES, its arguments bound.
-        config: Split fractions and whether to stratify.
+        config: Split, objective, transforms, and what a bad example does.
         seed: Of the split; the same seed gives the same split.
+        steps: Steps in place of `config.transforms`, fitted or not: those of a model that is trained further.
+        console: Where a long look shows its progress; None shows nothing.
 
     Raises:
+        ConfigError: Transforms, objective or split column do not fit the source.
         DataError: The examples cannot be used, or are too few for the split.
     """
-    examples = source()
-    everything = Split(examples.inputs, examples.targets)
-    train, validation, test = _split_indices(examples, config, seed)
+    opened, given = take_split_column(source(), config.split.column)
+    objective = pick_objective(config.objective, opened.target)
+    steps = build_steps(config.transforms, opened.fields) if steps is None else tuple(steps)
+
+    scan = scan_source(opened, steps, console)
+    check_policy(scan, config.on_bad_example, config.max_bad_fraction)
+    parts = deal(scan, opened, given, config, seed)
+    preprocessing = Preprocessing(opened.fields, steps).fit(lambda: _read_raw(opened, np.sort(parts.train)))
+
+    train, validation, test = (
+        Split(opened, index, preprocessing) for index in (parts.train, parts.validation, parts.test)
+    )
     return Dataset(
-        everything.take(train),
-        everything.take(validation),
-        everything.take(test),
-        examples.signature,
-        examples.labels,
-        examples.digest(),
+        train,
+        validation,
+        test,
+        Signature(preprocessing.outputs, (OBJECTIVES[objective].output(opened.target),), objective),
+        opened.target,
+        Preprocessing(opened.serving_fields or opened.fields, (*opened.serving_steps, *preprocessing.steps)),
+        scan.digest,
+        Report(len(opened), scan.bad, parts.duplicates, parts.dropped, parts.how),
     )
 
 
-def _split_indices(examples: Examples, config: DataConfig, seed: int) -> tuple[np.ndarray, ...]:
-    """Deals each class (or, unstratified, everything) out by the fractions, in a seeded order."""
-    random = np.random.default_rng(seed)
-    targets = examples.targets if config.stratify else np.zeros_like(examples.targets)
-    parts: tuple[list[np.ndarray], ...] = ([], [], [])
-    for group in np.unique(targets):
-        members = random.permutation(np.flatnonzero(targets == group))
-        held_out = [round(len(members) * share) for share in (config.split.validation, config.split.test)]
-        if len(members) < 3 or 0 in held_out or sum(held_out) >= len(members):
-            label = f"Class '{examples.labels[group]}' has" if config.stratify else "The source has"
-            raise DataError(
-                f"{label} {len(members)} examples, too few for a split into training, validation and test. "
-                "Add examples, or change data.split."
-            )
-        validation, test = held_out
-        cuts = (members[validation + test :], members[:validation], members[validation : validation + test])
-        for part, cut in zip(parts, cuts, strict=True):
-            part.append(cut)
-    return tuple(random.permutation(np.concatenate(part)) for part in parts)
+def _read_raw(source: Source, index: np.ndarray) -> Iterator[Columns]:
+    size = chunk_size(source)
+    for start in range(0, len(index), size):
+        yield source.read(index[start : start + size])

@@ -1,22 +1,191 @@
-"""The input pipeline: a split as a `tf.data.Dataset` of batches."""
+"""The input pipeline: a split as a `tf.data.Dataset` of batches.
 
+The order of examples is a function of (seed, epoch, position) alone. Nothing is remembered between steps, so starting
+at any step costs the same, and every worker finds its own share of every batch by arithmetic.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
 from bmp.data.dataset import Split
+from bmp.data.twins import augments, mix_up, mixup_alpha, run_twins
+from bmp.errors import BmpError
+
+_EXAMPLES_A_READ = 512
+_BYTES_A_READ = 4 << 20
+_DTYPES = {"class": tf.int64, "multilabel": tf.float32, "number": tf.float32, "tokens": tf.int32}
 
 
-def build_batches(split: Split, batch_size: int, *, shuffle_seed: int | None = None) -> tf.data.Dataset:
-    """Returns batches of `(inputs by name, targets)`; the last one may be smaller.
+class Pipeline:
+    """Batches of one split, read and transformed in parallel, ahead of the steps that consume them.
+
+    Inputs come by name, or as the one tensor where the model has one input. Several small batches are read at a time:
+    a call into Python costs more than a small batch does. Memory is bounded by the batches on their way, whatever the
+    size of the data.
 
     Args:
         split: The examples.
         batch_size: Examples a step consumes, over all replicas.
-        shuffle_seed: Order of the first epoch, reshuffled in every later one; None keeps the given order.
+        num_threads: Reads at a time; None lets TensorFlow decide.
     """
-    batches = tf.data.Dataset.from_tensor_slices((split.inputs, split.targets))
-    if shuffle_seed is not None:
-        batches = batches.shuffle(len(split), seed=shuffle_seed, reshuffle_each_iteration=True)
-    # Examples live in host memory: without this, tf.distribute would look for files to shard and warn.
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
+
+    def __init__(self, split: Split, batch_size: int, *, num_threads: int | None = None) -> None:
+        self.split = split
+        self.batch_size = min(batch_size, len(split))
+        self._parallel = num_threads or tf.data.AUTOTUNE
+        self._stretch = _count_batches(split, self.batch_size)
+        self._failure: BmpError | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps one pass takes; the last one may be smaller."""
+        return math.ceil(len(self.split) / self.batch_size)
+
+    def shuffled(
+        self, seed: int, *, first_step: int = 0, num_shares: int = 1, first_share: int = 0, local_shares: int = 1
+    ) -> tf.data.Dataset:
+        """Returns endless batches of `(inputs, targets)`, each epoch in an order of its own.
+
+        Every step is one global batch, dealt out in `num_shares` runs of neighbouring positions, a share each
+        replica. This process yields, step after step, the shares from `first_share` on.
+
+        Args:
+            seed: Of the order, and of augmentation.
+            first_step: The step to start at, counted from 0 over all epochs.
+            num_shares: Replicas in the whole cluster.
+            first_share: Of this process.
+            local_shares: Replicas of this process.
+
+        Reference:
+            A keyed permutation of positions, `tf.random.experimental.index_shuffle`: the cipher of Beaulieu et al.,
+            SIMON and SPECK, 2013, walked until it falls into the range.
+        """
+        count, size = len(self.split), self.batch_size
+        # The shares of one replica are alike in size from step to step, those of several need not be.
+        stretch = self._stretch if local_shares == 1 else 1
+        full = count // size  # steps of an epoch that have all their examples; at most one more has the rest
+        reads = math.ceil(full / stretch)
+        reads_per_epoch = reads + (count % size > 0)
+        rest = tf.constant([full, 1, count % size], tf.int64)
+
+        def place(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            read, share = element // local_shares, first_share + element % local_shares
+            epoch, number = read // reads_per_epoch, read % reads_per_epoch
+            first = number * stretch  # of the epoch's steps
+            read_as = tf.stack([first, tf.minimum(full - first, stretch), tf.constant(size, tf.int64)])
+            first, steps, length = tf.unstack(tf.where(number == reads, rest, read_as))
+            starts = (first + tf.range(steps)) * size  # (k,)
+            share_of_batch = tf.range(length * share // num_shares, length * (share + 1) // num_shares)
+            positions = tf.reshape(starts[:, None] + share_of_batch[None, :], [-1])
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            padded = tf.concat([positions, [0]], axis=0)  # a share of a small last batch may be empty; the op's may not
+            shuffled = tf.random.experimental.index_shuffle(padded, key, count - 1)[:-1]
+            seen = epoch * count + positions  # examples consumed before each one, over all epochs
+            seeds = tf.stack([seen % 2**31, (seen // 2**31 + seed) % 2**31], axis=1)
+            return tf.reshape(shuffled, [steps, -1]), tf.cast(tf.reshape(seeds, [steps, -1, 2]), tf.int32)
+
+        epoch, step = divmod(first_step, self.steps_per_epoch)
+        first_read = epoch * reads_per_epoch + (reads if step == full else step // stretch)
+        elements = tf.data.Dataset.range(first_read * local_shares, np.iinfo(np.int64).max)
+        places = elements.map(place, num_parallel_calls=self._parallel, deterministic=True)
+        skip = 0 if step == full else step % stretch * local_shares
+        smallest = count % size or size
+        return self._read(places, seed, skip=skip, spare=int(smallest < num_shares), train=True)
+
+    def in_order(self) -> tf.data.Dataset:
+        """Returns batches of `(inputs, targets)`, once through the split, nothing augmented."""
+        positions = tf.data.Dataset.range(len(self.split)).batch(self.batch_size)
+        places = positions.map(lambda batch: (batch[None], tf.zeros(tf.stack([1, tf.size(batch), 2]), tf.int32)))
+        return self._read(places, 0, skip=0, spare=0, train=False)
+
+    @contextmanager
+    def naming_failures(self) -> Iterator[None]:
+        """Turns what TensorFlow makes of an error inside the pipeline back into that error."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+
+    def _read(self, places: tf.data.Dataset, seed: int, *, skip: int, spare: int, train: bool) -> tf.data.Dataset:
+        """Turns places, `(k, b)` positions and `(k, b, 2)` seeds, into k batches each.
+
+        Where b may be 0, a spare row keeps TensorFlow's `unbatch` from slices without bytes, which crash it.
+        """
+        split = self.split
+        source, target, preprocessing = split.source, split.source.target, split.preprocessing
+        dtypes = [_tensor_dtype(field.kind, field.dtype) for field in source.fields]
+        target_shape = {"class": (), "multilabel": (len(target.labels),)}.get(target.kind, (target.width,))
+        alpha = mixup_alpha(preprocessing) if train else 0.0
+        augmented = train and augments(preprocessing)
+
+        def fetch(positions: np.ndarray) -> list[np.ndarray]:
+            try:
+                numbers = split.index[positions]
+                columns = source.read(numbers)
+                return [*(_to_bytes(columns[field.name]) for field in source.fields), source.read_targets(numbers)]
+            except BmpError as error:
+                self._failure = error
+                raise
+
+        def load(places: tf.Tensor, seeds: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+            positions, seeds = tf.reshape(places, [-1]), tf.reshape(seeds, [-1, 2])
+            *arrays, targets = tf.numpy_function(fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False)
+            columns = {field.name: array for field, array in zip(source.fields, arrays, strict=True)}
+            for field in source.fields:
+                columns[field.name].set_shape((None, *field.shape))
+            targets.set_shape((None, *target_shape))
+            inputs = run_twins(preprocessing, columns, seeds if augmented else None)
+            inputs = {spec.name: inputs[spec.name] for spec in preprocessing.outputs}
+            return tf.nest.map_structure(lambda array: _deal(array, tf.shape(places), spare), (inputs, targets, seeds))
+
+        def finish(inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
+            if spare:
+                inputs, targets, seeds = tf.nest.map_structure(lambda array: array[:-1], (inputs, targets, seeds))
+            if alpha:
+                inputs, targets = mix_up(inputs, targets, len(target.labels), alpha, seeds)
+            return inputs if len(inputs) > 1 else next(iter(inputs.values())), targets
+
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.OFF if train else tf.data.experimental.AutoShardPolicy.DATA
+        )
+        batches = places.map(load, num_parallel_calls=self._parallel, deterministic=True).unbatch().skip(skip)
+        return batches.map(finish).prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _count_batches(split: Split, batch_size: int) -> int:
+    """Returns how many batches are read at a time: a few hundred examples, and no more than some megabytes."""
+    if any(field.kind in ("image", "audio", "text") for field in split.source.fields):
+        return 1  # whose cost is in the transforms
+    sizes = [
+        np.dtype(spec.dtype).itemsize * math.prod(filter(None, spec.shape)) for spec in split.preprocessing.outputs
+    ]
+    return max(1, min(_EXAMPLES_A_READ, _BYTES_A_READ // max(1, sum(sizes))) // batch_size)
+
+
+def _deal(array: tf.Tensor, shape: tf.Tensor, spare: int) -> tf.Tensor:
+    """Turns `(k * b, …)` into `(k, b + spare, …)`, given `(k, b)`."""
+    dealt = tf.reshape(array, tf.concat([shape, tf.shape(array)[1:]], axis=0))
+    dealt = tf.pad(dealt, [[0, 0], [0, spare], *[[0, 0]] * (array.shape.rank - 1)]) if spare else dealt
+    dealt.set_shape((None, None, *array.shape[1:]))
+    return dealt
+
+
+def _tensor_dtype(kind: str, dtype: str) -> tf.DType:
+    if kind == "tensor":
+        return tf.as_dtype(dtype)
+    return tf.float32 if kind == "number" else tf.string
+
+
+def _to_bytes(array: np.ndarray) -> np.ndarray:
+    """Encodes texts: TensorFlow's strings are bytes."""
+    if array.dtype == object and len(array) and isinstance(array[0], str):
+        return np.array([text.encode() for text in array], dtype=object)
+    return array

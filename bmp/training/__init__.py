@@ -2,9 +2,13 @@
 
 from bmp.catalog import Catalog
 from bmp.training.history import History
-from bmp.training.optimizers import build_adam, build_rmsprop, build_sgd
+from bmp.training.optimizers import build_adam, build_adamw, build_rmsprop, build_sgd
+from bmp.training.schedules import build_constant, build_cosine
 from bmp.training.trainer import Trainer
 
-__all__ = ["OPTIMIZERS", "History", "Trainer"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "History", "Trainer"]
 
-OPTIMIZERS = Catalog("optimizer", {"adam": build_adam, "rmsprop": build_rmsprop, "sgd": build_sgd})
+OPTIMIZERS = Catalog(
+    "optimizer", {"adam": build_adam, "adamw": build_adamw, "rmsprop": build_rmsprop, "sgd": build_sgd}
+)
+SCHEDULES = Catalog("schedule", {"constant": build_constant, "cosine": build_cosine})

@@ -35,7 +35,7 @@ class Recorder(keras.callbacks.Callback):
         Raises:
             TrainingError: The loss is not finite.
         """
-        figures = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        figures = {name: float(value) for name, value in (logs or {}).items()}
         for name in ("loss", "val_loss"):
             if not math.isfinite(figures[name]):
                 raise TrainingError(
@@ -45,18 +45,20 @@ class Recorder(keras.callbacks.Callback):
                     received=str(figures[name]),
                 )
         duration_s = time.perf_counter() - self._started_s
-        self.history.epochs.append(Epoch(self._stage, epoch + 1, **figures, duration_s=duration_s))
+        self.history.epochs.append(Epoch(self._stage, epoch + 1, figures, duration_s))
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Leaves the model with the weights of the epoch of best validation accuracy; of equals, of least loss.
+    """Leaves the model with the weights of the epoch of best validation score; of equals, of least loss.
 
     Args:
+        score: The metric that tells, such as accuracy; greater is better.
         first_epoch: Earlier epochs, counted from 0, do not compete.
     """
 
-    def __init__(self, first_epoch: int = 0) -> None:
+    def __init__(self, score: str, first_epoch: int = 0) -> None:
         super().__init__()
+        self._score = f"val_{score}"
         self._first_epoch = first_epoch
         self._best: tuple[float, float] | None = None
         self._weights: list[Any] = []
@@ -64,7 +66,7 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the weights if they are better."""
         figures = logs or {}
-        score = (figures["val_accuracy"], -figures["val_loss"])
+        score = (figures[self._score], -figures["val_loss"])
         if epoch >= self._first_epoch and (self._best is None or score > self._best):
             self._best, self._weights = score, self.model.get_weights()
 
@@ -80,15 +82,15 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
         stage: What is being done, as the line begins.
         num_examples: Of one epoch.
-        batch_size: Of one step, over all replicas.
+        steps: Of one epoch.
         console: Where to write.
     """
 
-    def __init__(self, stage: str, num_examples: int, batch_size: int, console: Console) -> None:
+    def __init__(self, stage: str, num_examples: int, steps: int, console: Console) -> None:
         super().__init__()
         self._stage = stage
         self._num_examples = num_examples
-        self._steps = -(-num_examples // batch_size)
+        self._steps = steps
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description}"),

@@ -1,23 +1,22 @@
 """What happened in each epoch: as rows, as CSV, as a picture."""
 
 import csv
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training split."""
+    """One pass over the training split, or the steps between two validations."""
 
     stage: str
     """What was being done: `train` or `prune`."""
     epoch: int
     """From 1, within the stage."""
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
+    metrics: Mapping[str, float]
+    """Loss and metrics by name; those of the validation split begin with `val_`."""
     duration_s: float
 
 
@@ -39,33 +38,41 @@ class History:
 
 
 def write_history(history: History, path: Path) -> None:
-    """Writes one CSV line an epoch; `read_history` reads it."""
+    """Writes one CSV line an epoch, a column for each metric; `read_history` reads it."""
+    names = list(dict.fromkeys(name for epoch in history for name in epoch.metrics))
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in history)
+        writer = csv.writer(file)
+        writer.writerow(["stage", "epoch", *names, "duration_s"])
+        for epoch in history:
+            writer.writerow([epoch.stage, epoch.epoch, *(epoch.metrics.get(n, "") for n in names), epoch.duration_s])
 
 
 def read_history(path: Path) -> History:
     """Reads what `write_history` wrote."""
     with path.open(newline="", encoding="utf-8") as file:
-        return History(
-            [
-                Epoch(**{field.name: field.type(row[field.name]) for field in fields(Epoch)})  # type: ignore[operator]
-                for row in csv.DictReader(file)
-            ]
-        )
+        return History([_read_epoch(row) for row in csv.DictReader(file)])
 
 
-def plot_history(history: History, path: Path) -> None:
-    """Draws loss and accuracy over the epochs of all stages into a PNG."""
+def _read_epoch(row: dict[str, str]) -> Epoch:
+    stage, epoch, duration_s = (row.pop(name) for name in ("stage", "epoch", "duration_s"))
+    return Epoch(stage, int(epoch), {name: float(text) for name, text in row.items() if text}, float(duration_s))
+
+
+def plot_history(history: History, score: str, path: Path) -> None:
+    """Draws the loss and the score over the epochs of all stages into a PNG.
+
+    Args:
+        history: What to draw; nothing is drawn of no epochs.
+        score: The metric that choices are made on, such as accuracy.
+        path: The file to write.
+    """
     from matplotlib.figure import Figure  # no pyplot: no global state, no window system
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     steps = range(1, len(history) + 1)
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(steps, [getattr(epoch, metric) for epoch in history], label="training")
-        axes.plot(steps, [getattr(epoch, f"val_{metric}") for epoch in history], label="validation")
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", score), strict=True):
+        for name, label in ((metric, "training"), (f"val_{metric}", "validation")):
+            axes.plot(steps, [epoch.metrics.get(name, math.nan) for epoch in history], label=label)
         for step, (before, after) in enumerate(zip(history.epochs, history.epochs[1:], strict=False), start=1):
             if after.stage != before.stage:
                 axes.axvline(step + 0.5, color="grey", linestyle=":")

@@ -17,9 +17,10 @@ import simdjson
 
 from bmp.errors import RequestError, SignatureError, suggest
 from bmp.signature import Arrays, Signature, TensorSpec
+from bmp.transforms.labels import Ranked
 
 INPUT_KEYS = ("x_test", "instances")
-_KNOWN_KEYS = (*INPUT_KEYS, "model", "version")
+_KNOWN_KEYS = (*INPUT_KEYS, "model", "version", "top_k")
 _EXAMPLE = '{"x_test": [[…], …]}'
 _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 _MAX_FAST_ROWS = 64
@@ -39,12 +40,14 @@ class Request:
         inputs: As JSON gave them.
         model: Name of the model, if given.
         version: Its version, if given.
+        top_k: How many labels are wanted with their probabilities, if any.
     """
 
     key: str
     inputs: Any
     model: str | None = None
     version: int | None = None
+    top_k: int | None = None
 
     def to_arrays(self, signature: Signature) -> Arrays:
         """Returns `(B, *shape)` by input name; the signature's own check is still to come.
@@ -59,7 +62,7 @@ class Request:
                     f"The model has {len(names)} inputs; expected an object with {', '.join(names)} under "
                     f"'{self.key}'.",
                     expected=f"an object with {', '.join(names)}",
-                    received=_kind(self.inputs),
+                    received=kind_of(self.inputs),
                 )
             return {names[0]: to_array(self.inputs, signature.inputs[0], self.key)}
         unknown = [name for name in self.inputs if name not in names]
@@ -78,10 +81,10 @@ class Request:
 
 
 def decode_request(body: bytes) -> Request:
-    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model and version.
+    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model, version and top_k.
 
     Raises:
-        RequestError: Not JSON, not an object, no inputs, an unknown key, or a model or version of a wrong type.
+        RequestError: Not JSON, not an object, no inputs, an unknown key, or a model, version or top_k of a wrong type.
     """
     try:
         parsed = orjson.loads(body)
@@ -93,9 +96,9 @@ def decode_request(body: bytes) -> Request:
         ) from None
     if not isinstance(parsed, dict):
         raise RequestError(
-            f"The body is {_kind(parsed)}; expected an object such as {_EXAMPLE}.",
+            f"The body is {kind_of(parsed)}; expected an object such as {_EXAMPLE}.",
             expected=_EXAMPLE,
-            received=_kind(parsed),
+            received=kind_of(parsed),
         )
     for key in parsed:
         if key not in _KNOWN_KEYS:
@@ -113,10 +116,11 @@ def decode_request(body: bytes) -> Request:
             expected=_EXAMPLE,
             received=", ".join(parsed) or "an empty object",
         )
-    model, version = parsed.get("model"), parsed.get("version")
+    model, version, top_k = parsed.get("model"), parsed.get("version"), parsed.get("top_k")
     _check_type("model", model, str, "a string, the name of a model")
     _check_type("version", version, int, "a whole number")
-    return Request(given[0], parsed[given[0]], model, version)
+    _check_type("top_k", top_k, int, "a whole number, how many labels are wanted")
+    return Request(given[0], parsed[given[0]], model, version, top_k)
 
 
 def decode_rectangle(body: bytes, signature: Signature) -> Arrays | None:
@@ -147,10 +151,21 @@ def decode_rectangle(body: bytes, signature: Signature) -> Arrays | None:
     return {spec.name: array}
 
 
-def encode_prediction(outputs: Arrays) -> bytes:
-    """Writes `{"prediction": [[…], …]}`; an object of outputs by name where there are several."""
+def encode_prediction(outputs: Arrays, top_k: list[Ranked] | None = None) -> bytes:
+    """Writes `{"prediction": [[…], …]}`; an object of outputs by name where there are several.
+
+    Args:
+        outputs: `(B, *shape)` by name.
+        top_k: The likeliest labels of each example, if they are wanted: they stand beside the prediction.
+    """
     prediction = next(iter(outputs.values())) if len(outputs) == 1 else outputs
-    return orjson.dumps({"prediction": prediction}, option=orjson.OPT_SERIALIZE_NUMPY)
+    answer: dict[str, Any] = {"prediction": prediction}
+    if top_k is not None:  # float32, so that a probability reads as it does in the prediction
+        answer["top_k"] = [
+            [{"label": label, "probability": np.float32(probability)} for label, probability in ranked]
+            for ranked in top_k
+        ]
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
@@ -166,9 +181,9 @@ def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
     """
     if not isinstance(value, list):
         raise SignatureError(
-            f"{where} is {_kind(value)}; expected a list of examples, {spec}.",
+            f"{where} is {kind_of(value)}; expected a list of examples, {spec}.",
             expected=str(spec),
-            received=_kind(value),
+            received=kind_of(value),
         )
     leaves, rank = value, 1
     while leaves and set(map(type, leaves)) == {list}:
@@ -218,15 +233,15 @@ def _explain(value: list[Any], spec: TensorSpec, where: str) -> SignatureError:
         if depth == len(shape):
             if type(node) in _accepted_types(spec):
                 return None
-            received, wanted = _kind(node), _WANTED.get(np.dtype(spec.dtype).kind, spec.dtype)
+            received, wanted = kind_of(node), _WANTED.get(np.dtype(spec.dtype).kind, spec.dtype)
             return SignatureError(
                 f"{place} is {received}; expected {wanted} for {spec}.", expected=spec.dtype, received=received
             )
         if not isinstance(node, list):
             return SignatureError(
-                f"{place} is {_kind(node)}, but its neighbours are lists; expected {spec}.",
+                f"{place} is {kind_of(node)}, but its neighbours are lists; expected {spec}.",
                 expected=str(spec),
-                received=_kind(node),
+                received=kind_of(node),
             )
         if len(node) != shape[depth]:
             return SignatureError(
@@ -270,9 +285,10 @@ def _out_of_range(spec: TensorSpec, where: str) -> SignatureError:
 def _check_type(key: str, value: Any, wanted: type, description: str) -> None:
     if value is not None and type(value) is not wanted:
         raise RequestError(
-            f"'{key}' is {_kind(value)}; expected {description}.", expected=description, received=_kind(value)
+            f"'{key}' is {kind_of(value)}; expected {description}.", expected=description, received=kind_of(value)
         )
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Returns what a value of JSON is called in a message."""
     return _KIND.get(type(value), "a number")

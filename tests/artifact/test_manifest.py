@@ -23,8 +23,8 @@ from bmp.signature import Signature, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("image", "float32", (8, 8)),), (TensorSpec("probabilities", "float32", (2,)),))
 MEASURED = Measurement(
-    validation_accuracy=0.98,
-    test_accuracy=1 / 3,
+    validation_score=0.98,
+    test_score=1 / 3,
     max_abs_diff=1e-7,
     sparsity=0.8,
     size_bytes=100,

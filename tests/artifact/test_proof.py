@@ -4,21 +4,22 @@ import gzip
 import numpy as np
 import pytest
 import tf_keras as keras
+from conftest import make_split
 
-from bmp.artifact.artifact import export_variant
+from bmp.artifact.artifact import export_variant, write_uncompressed
 from bmp.artifact.litert import LiteRTRunner
 from bmp.artifact.proof import (
     PARITY_TOLERANCE,
     check_parity,
+    compare,
+    evaluate,
     max_abs_diff,
     measure,
-    measure_accuracy,
     measure_latency_ms,
     measure_sparsity,
     prove,
-    run_batches,
 )
-from bmp.data import Split
+from bmp.artifact.saved_model import SavedModelRunner
 from bmp.errors import ProofError
 from bmp.models import MODELS
 from bmp.signature import Signature, TensorSpec
@@ -26,12 +27,13 @@ from bmp.signature import Signature, TensorSpec
 SIGNATURE = Signature((TensorSpec("image", "float32", (8, 8)),), (TensorSpec("probabilities", "float32", (10,)),))
 
 
-def make_split(size, seed=0):
+def make_images(size, seed=0):
     random = np.random.default_rng(seed)
-    return Split({"image": random.uniform(0, 1, (size, 8, 8)).astype(np.float32)}, random.integers(10, size=size))
+    images = random.uniform(0, 1, (size, 8, 8)).astype(np.float32)
+    return make_split({"image": images}, random.integers(10, size=size), tuple("0123456789"))
 
 
-VALIDATION, TEST = make_split(300), make_split(40, seed=1)
+VALIDATION, TEST = make_images(300), make_images(40, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def zero_the_smallest(weight, share=0.8):
 def exports(model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("proof")
     pruned = copy_model(model, zero_the_smallest)
-    calibration = make_split(32, seed=2).inputs
+    calibration = make_images(32, seed=2).load().inputs
     return {
         "float32": export_variant("float32", model, SIGNATURE, directory),
         "pruned": export_variant("pruned", pruned, SIGNATURE, directory),
@@ -70,8 +72,9 @@ def evidence(exports):
 def test_what_is_proven_is_what_the_file_does(exports, evidence, model):
     assert list(evidence) == list(exports)
     found, path = evidence["float32"], exports["float32"].path
-    correct = model(VALIDATION.inputs["image"]).numpy().argmax(axis=-1) == VALIDATION.targets
-    assert found.validation_accuracy == pytest.approx(correct.mean())
+    held_out = VALIDATION.load()
+    correct = model(held_out.inputs["image"]).numpy().argmax(axis=-1) == held_out.targets
+    assert found.validation_score == pytest.approx(correct.mean())
     assert 0 <= found.max_abs_diff <= PARITY_TOLERANCE
     assert found.size_bytes == path.stat().st_size
     assert found.gzip_bytes == len(gzip.compress(path.read_bytes(), 9, mtime=0))
@@ -100,7 +103,7 @@ def test_sparsity_is_read_from_the_file(exports, evidence):
     assert evidence["float32"].sparsity < 0.01
     assert evidence["pruned"].sparsity == pytest.approx(0.8, abs=0.01)
     assert evidence["pruned_int8"].sparsity == pytest.approx(0.8, abs=0.03)
-    assert measure_sparsity(exports["pruned"].path) == evidence["pruned"].sparsity
+    assert measure_sparsity(exports["pruned"]) == evidence["pruned"].sparsity
 
 
 def test_the_report_adds_the_test_split_and_latency_to_the_evidence(exports, evidence):
@@ -109,8 +112,24 @@ def test_the_report_adds_the_test_split_and_latency_to_the_evidence(exports, evi
     for name, found in measured.items():
         assert found.model_dump().items() >= dataclasses.asdict(evidence[name]).items()
         assert found.latency_batch1_ms > 0 and found.latency_batch32_ms > 0
-    outputs = LiteRTRunner(exports["pruned_int8"].path, SIGNATURE).run(TEST.inputs)
-    assert measured["pruned_int8"].test_accuracy == measure_accuracy(outputs, TEST.targets)
+    test, found = TEST.load(), measured["pruned_int8"]
+    outputs = LiteRTRunner(exports["pruned_int8"].path, SIGNATURE).run(test.inputs)
+    accuracy = np.mean(outputs["probabilities"].argmax(axis=1) == test.targets)
+    assert found.test_score == found.test_metrics["accuracy"] == pytest.approx(accuracy)
+    assert {"f1", "log_loss", "top_5"} <= set(found.test_metrics)
+
+
+def test_a_model_that_litert_cannot_hold_is_proven_as_saved_model(tmp_path, model):
+    export, notes = write_uncompressed(model, SIGNATURE, tmp_path, VALIDATION)
+    assert notes == [] and not export.is_litert
+    found = prove([export], VALIDATION)["float32"]
+    assert found.max_abs_diff <= PARITY_TOLERANCE
+    assert (
+        found.size_bytes
+        == sum(path.stat().st_size for path in export.files())
+        > (tmp_path / "saved_model.pb").stat().st_size
+    )
+    assert isinstance(export.load(), SavedModelRunner) and found.sparsity < 0.01
 
 
 class Doubler:
@@ -127,10 +146,16 @@ class Doubler:
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 600])
-def test_batches_are_bounded_and_outputs_keep_their_order(size):
-    runner, image = Doubler(), np.arange(float(size))
-    np.testing.assert_array_equal(run_batches(runner, {"image": image})["probabilities"], image * 2)
-    assert max(runner.sizes) <= 256 and sum(runner.sizes) == size
+def test_batches_are_bounded_and_none_is_left_out(size):
+    targets = np.arange(size) % 3
+    image = np.eye(3, dtype=np.float32)[targets]
+    image[-1] = image[-1][::-1] + np.eye(3)[0] * 3  # the very last one is wrong: class 0
+    targets[-1] = 2
+    split, runner = make_split({"image": image}, targets, ("a", "b", "c")), Doubler()
+    assert evaluate(runner, split).result()["accuracy"] == pytest.approx((size - 1) / size)
+    difference, meter = compare(runner, Doubler(), split)
+    assert difference == 0 and meter.result()["accuracy"] == pytest.approx((size - 1) / size)
+    assert max(runner.sizes) <= 256 and sum(runner.sizes) == 2 * size
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])
@@ -145,18 +170,6 @@ def test_a_slow_model_has_fewer_and_shorter_turns():
     runners = {"a": Doubler(), "b": Doubler()}
     measure_latency_ms(runners, {"image": np.zeros((5, 8, 8))}, 1, turns=10, runs=30, limit_s=0)
     assert all(len(runner.sizes) == 1 + 3 for runner in runners.values())
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "targets", "accuracy"),
-    [
-        ([[0.9, 0.1], [0.2, 0.8]], [0, 1], 1.0),
-        ([[0.9, 0.1], [0.2, 0.8]], [1, 0], 0.0),
-        ([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], [0, 1, 0, 0], 0.75),
-    ],
-)
-def test_accuracy_is_the_share_of_right_answers(probabilities, targets, accuracy):
-    assert measure_accuracy({"p": np.array(probabilities)}, np.array(targets)) == accuracy
 
 
 NAN, INF = np.nan, np.inf

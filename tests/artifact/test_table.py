@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant
-from bmp.artifact.table import build_table, explain_verdicts, to_rows
+from bmp.artifact.table import build_table, explain_verdicts, say_metrics, to_rows
 
 NAMES = ("float32", "pruned", "int8", "pruned_int8")
 VERDICTS = ("passed", "refused: validation accuracy 0.9 is 0.0800 under", "passed", "recommended: the smallest of 3")
@@ -14,8 +14,9 @@ VERDICTS = ("passed", "refused: validation accuracy 0.9 is 0.0800 under", "passe
 
 def make_manifest(size_bytes: int, latency_ms: float, name: str = "digits") -> Manifest:
     measured = Measurement(
-        validation_accuracy=1.0,
-        test_accuracy=0.98765,
+        validation_score=1.0,
+        test_score=0.98765,
+        test_metrics={"accuracy": 0.98765, "f1": 0.5},
         max_abs_diff=0.01,
         sparsity=0.8,
         size_bytes=size_bytes,
@@ -83,5 +84,10 @@ def test_rows_are_flat_and_keep_every_figure():
     rows = json.loads(json.dumps(to_rows(manifest)))
     assert [row["variant"] for row in rows] == list(NAMES)
     for row, variant in zip(rows, manifest.variants, strict=True):
-        figures = variant.measured.model_dump()
+        figures = variant.measured.model_dump() | {"test_accuracy": 0.98765, "test_f1": 0.5}
+        del figures["test_metrics"]
         assert row == {"variant": variant.name, **figures, "verdict": variant.verdict, "file": variant.file}
+
+
+def test_metrics_stand_in_one_line():
+    assert say_metrics({"accuracy": 0.98765, "f1": 0.5}) == "accuracy 0.9877, f1 0.5000"

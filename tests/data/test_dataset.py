@@ -1,146 +1,143 @@
-import dataclasses
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bmp.config import DataConfig
-from bmp.data import Examples, Split, load_data
-from bmp.errors import DataError, SignatureError
-from bmp.signature import Signature, TensorSpec
+from bmp.data import Split, load_data
+from bmp.data import dataset as dataset_module
+from bmp.data.source import Source, Target
+from bmp.data.sources.memory import ArraySource
+from bmp.errors import ConfigError, DataError
+from bmp.signature import TensorSpec
+from bmp.transforms import Field, Preprocessing, build_steps
 
 SPLITS = ("train", "validation", "test")
+AGE, TOWN = Field("age", "number"), Field("town", "category")
 
 
-def make_examples(*counts: int) -> Examples:
-    """So many examples of each class; every input is the number of the example."""
-    targets = np.repeat(np.arange(len(counts)), counts)
-    signature = Signature((TensorSpec("row", "float32", (1,)),), (TensorSpec("out", "float32", (len(counts),)),))
-    rows = np.arange(len(targets), dtype=np.float32)[:, None]
-    return Examples({"row": rows}, targets, signature, tuple(f"class {index}" for index in range(len(counts))))
+def make_source(count=60, **changes) -> Source:
+    columns = {
+        "age": np.arange(count, dtype=np.float32),
+        "town": np.array([("Bonn", "Köln", "")[number % 3] for number in range(count)], object),
+    }
+    columns |= changes
+    return ArraySource(columns, (AGE, TOWN), np.arange(count) % 2, Target("class", ("no", "yes")))
 
 
-def configure(train=0.70, validation=0.15, test=0.15, stratify=True) -> DataConfig:
-    return DataConfig(source="any", split={"train": train, "validation": validation, "test": test}, stratify=stratify)
+def configure(**changes) -> DataConfig:
+    return DataConfig(source="any", **changes)
 
 
-def get_rows(split: Split) -> list[int]:
-    return split.inputs["row"][:, 0].astype(int).tolist()
+@pytest.fixture
+def data():
+    return load_data(make_source, configure(), 0)
 
 
-@st.composite
-def configs(draw):
-    validation, test = draw(st.floats(0.05, 0.45)), draw(st.floats(0.05, 0.45))
-    return configure(1 - validation - test, validation, test, draw(st.booleans()))
+def test_the_splits_are_disjoint_and_complete(data):
+    numbers = np.concatenate([getattr(data, name).index for name in SPLITS])
+    assert sorted(numbers) == list(range(60))
 
 
-@given(configs(), st.integers(0, 2**32 - 1), st.lists(st.integers(20, 40), min_size=1, max_size=4))
-def test_splits_are_disjoint_and_complete_and_keep_targets_with_inputs(config, seed, counts):
-    examples = make_examples(*counts)
-    data = load_data(lambda: examples, config, seed)
-    rows = [row for name in SPLITS for row in get_rows(getattr(data, name))]
-    assert sorted(rows) == list(range(sum(counts)))
+def test_what_a_split_reads_fits_the_signature(data):
     for name in SPLITS:
-        split = getattr(data, name)
-        assert split.targets.tolist() == examples.targets[get_rows(split)].tolist()
+        batch = getattr(data, name).load()
+        assert data.signature.check_inputs(batch.inputs) == len(batch) == len(batch.targets)
 
 
-@given(configs(), st.integers(0, 2**32 - 1), st.lists(st.integers(20, 40), min_size=1, max_size=4))
-def test_splits_have_the_shares_asked_for(config, seed, counts):
-    data = load_data(lambda: make_examples(*counts), config, seed)
-    for name in ("validation", "test"):
-        share, split = getattr(config.split, name), getattr(data, name)
-        if config.stratify:
-            for label, count in enumerate(counts):
-                assert abs(np.count_nonzero(split.targets == label) - share * count) <= 0.5 + 1e-9
-        else:
-            assert abs(len(split) - share * sum(counts)) <= 0.5 + 1e-9
+def test_the_signature_says_what_is_learned(data):
+    assert data.signature.inputs == (TensorSpec("features", "float32", (4,)),)
+    assert (data.signature.objective, data.signature.outputs[0].shape) == ("binary", (1,))
+    assert data.labels == ("no", "yes") == data.target.labels
 
 
-@given(configs(), st.integers(0, 2**32 - 1))
-def test_the_same_seed_splits_alike_and_another_does_not(config, seed):
-    def split(seed):
-        data = load_data(lambda: make_examples(40, 40, 40), config, seed)
-        return [get_rows(getattr(data, name)) for name in SPLITS]
-
-    assert split(seed) == split(seed)
-    assert split(seed) != split(seed ^ 1)
+def test_the_objective_of_the_recipe_is_taken_or_refused():
+    data = load_data(make_source, configure(objective="multiclass"), 0)
+    assert (data.signature.objective, data.signature.outputs[0].shape) == ("multiclass", (2,))
+    with pytest.raises(ConfigError, match=r"data\.objective is regression"):
+        load_data(make_source, configure(objective="regression"), 0)
 
 
-def test_classes_are_mixed_within_a_split():
-    data = load_data(lambda: make_examples(100, 100), configure(), 0)
-    assert 0 < data.train.targets[:50].mean() < 1
+def test_steps_are_fitted_on_the_training_split_alone(data):
+    fill = next(step for step in data.preprocessing.steps if step.kind == "fill")
+    assert fill.fitted["age"] == pytest.approx((data.train.index.mean(),))
 
 
-@pytest.mark.parametrize("counts", [(2, 100), (100, 1), (100, 3), (0, 3)])
-def test_a_class_with_too_few_examples_is_named(counts):
-    few = min(range(2), key=lambda label: counts[label] or 1000)
-    with pytest.raises(DataError, match=rf"Class 'class {few}' has {counts[few]} examples, too few"):
-        load_data(lambda: make_examples(*counts), configure(), 0)
+def test_steps_of_another_model_are_taken_as_they_are(data):
+    again = load_data(make_source, configure(), 1, steps=data.preprocessing.steps)
+    assert again.preprocessing == data.preprocessing
+    assert (again.train.index != data.train.index).any()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_too_few_examples_altogether(count):
-    with pytest.raises(DataError, match=f"The source has {count} examples, too few"):
-        load_data(lambda: make_examples(count), configure(stratify=False), 0)
+def test_mistakes_of_the_recipe_are_told_before_an_example_is_read():
+    source = make_source()
+    source.read = None
+    with pytest.raises(ConfigError, match="standardize"):
+        load_data(lambda: source, configure(transforms=[{"kind": "standardize", "fields": ["age"]}]), 0)
 
 
-def test_a_share_too_small_for_one_example_is_refused():
-    with pytest.raises(DataError, match=r"change data\.split"):
-        load_data(lambda: make_examples(20, 20), configure(0.98, 0.01, 0.01), 0)
+def test_the_bad_are_left_out_and_reported():
+    ages = np.arange(60, dtype=np.float32)
+    ages[7] = np.inf
+    with pytest.raises(DataError, match="example 7: 'age' holds inf"):
+        load_data(lambda: make_source(age=ages), configure(), 0)
+    data = load_data(lambda: make_source(age=ages), configure(on_bad_example="skip", max_bad_fraction=0.05), 0)
+    assert [bad.number for bad in data.report.bad] == [7] and data.report.examples == 60
+    assert 7 not in np.concatenate([getattr(data, name).index for name in SPLITS])
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_example_that_is_not_finite_is_named(value):
-    examples = make_examples(10)
-    examples.inputs["row"][7] = value
-    with pytest.raises(DataError, match="Input 'row' of example 7 holds NaN or infinity"):
-        dataclasses.replace(examples)
+def test_the_report_counts_copies():
+    ages = np.repeat(np.arange(30, dtype=np.float32), 2)
+    towns = np.array(["Bonn"] * 60, object)
+    data = load_data(lambda: make_source(age=ages, town=towns), configure(stratify=False), 0)
+    assert (data.report.duplicates, data.report.dropped) == (30, 0)
+    contents = [set(getattr(data, name).index // 2) for name in SPLITS]
+    assert not contents[0] & (contents[1] | contents[2])
 
 
-@pytest.mark.parametrize("count", [9, 11])
-def test_each_example_needs_one_target(count):
-    with pytest.raises(DataError, match=f"10 examples came with {count} targets"):
-        dataclasses.replace(make_examples(10), targets=np.zeros(count, np.int64))
+def test_the_digest_knows_the_data_and_not_the_split(data):
+    assert load_data(make_source, configure(), 1).digest == data.digest
+    ages = np.arange(60, dtype=np.float32)[::-1]
+    assert load_data(lambda: make_source(age=ages), configure(), 0).digest != data.digest
 
 
-@pytest.mark.parametrize("rows", [np.zeros((10, 1)), np.zeros((10, 2), np.float32), np.zeros((0, 1), np.float32)])
-def test_examples_have_to_fit_their_signature(rows):
-    with pytest.raises(SignatureError, match="Input 'row'"):
-        dataclasses.replace(make_examples(10), inputs={"row": rows})
+def test_what_serving_runs_starts_from_what_people_send():
+    source = make_source()
+    source.serving_fields = (AGE,)
+    source.serving_steps = build_steps([{"kind": "fill", "fields": ["age"], "value": 3.0}], (AGE,))
+    data = load_data(lambda: source, configure(), 0)
+    assert data.preprocessing.fields == (AGE,)
+    assert data.preprocessing.steps == (*source.serving_steps, *data.train.preprocessing.steps)
 
 
-@pytest.mark.parametrize("target", [-1, 2])
-def test_a_target_without_a_label_is_refused(target):
-    with pytest.raises(DataError):
-        dataclasses.replace(make_examples(10, 10), targets=np.full(20, target))
+# --- Split ---
 
 
-def test_the_digest_is_of_inputs_targets_and_labels():
-    examples = make_examples(5, 5)
-    others = [
-        dataclasses.replace(examples, inputs={"row": examples.inputs["row"] + 1}),
-        dataclasses.replace(examples, targets=1 - examples.targets),
-        dataclasses.replace(examples, labels=("a", "b")),
-    ]
-    assert dataclasses.replace(examples, inputs={"row": examples.inputs["row"].copy()}).digest() == examples.digest()
-    assert len({other.digest() for other in [examples, *others]}) == 4
+@pytest.fixture
+def split():
+    source = make_source(20)
+    return Split(source, np.array([5, 3, 8, 1, 0]), Preprocessing((AGE,), ()))
 
 
-def test_the_digest_is_of_values_not_of_their_place_in_memory():
-    examples = make_examples(6)
-    reversed_twice = dataclasses.replace(examples, inputs={"row": examples.inputs["row"][::-1].copy()[::-1]})
-    assert reversed_twice.digest() == examples.digest()
+def test_a_split_reads_in_its_own_order(split):
+    assert split.read(np.array([2, 0])).inputs["age"].tolist() == [8, 5]
+    assert split.read(slice(1, 3)).inputs["age"].tolist() == [3, 8]
+    assert split.read(slice(1, 3)).targets.tolist() == [1, 0]
+    assert split.targets().tolist() == [1, 1, 0, 1, 0] and len(split) == 5
 
 
-def test_a_dataset_remembers_what_was_split():
-    examples = make_examples(20, 20)
-    data = load_data(lambda: examples, configure(), 0)
-    assert (data.digest, data.labels, data.signature) == (examples.digest(), examples.labels, examples.signature)
+def test_batches_hold_every_example_once(split):
+    batches = list(split.batches(2))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert np.concatenate([batch.inputs["age"] for batch in batches]).tolist() == [5, 3, 8, 1, 0]
 
 
-def test_taking_examples_keeps_inputs_and_targets_together():
-    split = Split({"row": np.arange(5.0)}, np.arange(5))
-    taken = split.take(np.array([3, 1]))
-    assert (len(taken), taken.inputs["row"].tolist(), taken.targets.tolist()) == (2, [3.0, 1.0], [3, 1])
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_loading_everything_is_the_same_in_any_chunks(split, size, monkeypatch):
+    monkeypatch.setattr(dataset_module, "chunk_size", lambda source: size)
+    batch = split.load()
+    assert batch.inputs["age"].tolist() == [5, 3, 8, 1, 0] and batch.targets.tolist() == [1, 1, 0, 1, 0]
+
+
+def test_taking_examples_keeps_inputs_and_targets_together(split):
+    taken = split.take(np.array([3, 0])).load()
+    assert (taken.inputs["age"].tolist(), taken.targets.tolist()) == ([1, 5], [1, 1])
+    assert split.take(slice(2)).targets().tolist() == [1, 1]

@@ -1,46 +1,172 @@
+"""The order of examples: a function of (seed, epoch, position), whoever reads and wherever they start."""
+
+import itertools
+import time
+
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bmp.data import Split
-from bmp.data.pipeline import build_batches
-
-SPLIT = Split({"a": np.arange(23, dtype=np.float32)[:, None], "b": np.arange(23) * 10}, np.arange(23))
-
-
-def read_epoch(batches) -> list[list[int]]:
-    return [targets.numpy().tolist() for _, targets in batches]
+from bmp.data.pipeline import Pipeline
+from bmp.data.source import BadExampleError, Source
+from bmp.errors import BmpError, DataError
+from bmp.objectives import Target
+from bmp.transforms import Field, Preprocessing, build_steps
 
 
-def flatten(epoch: list[list[int]]) -> list[int]:
-    return [target for batch in epoch for target in batch]
+class Numbers(Source):
+    """Every example is its own number, as a feature and as the target; one may be bad."""
+
+    fields = (Field("number", "tensor", "int64"),)
+    target = Target("number")
+
+    def __init__(self, size, bad=None):
+        self.size, self.bad, self.reads = size, bad, []
+
+    def __len__(self):
+        return self.size
+
+    def read(self, index):
+        if self.bad in index:
+            raise BadExampleError(self.bad, self.where(self.bad), "is bad")
+        self.reads.append(np.array(index))
+        return {"number": index.astype(np.int64)}
+
+    def read_targets(self, index):
+        return index.astype(np.float32)[:, None]
+
+    def where(self, number):
+        return f"number {number}"
 
 
-@pytest.mark.parametrize("shuffle_seed", [None, 0, 7])
-@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 23), (8, [8, 8, 7]), (23, [23]), (100, [23])])
-def test_every_example_comes_once_an_epoch_in_batches(shuffle_seed, batch_size, sizes):
-    epoch = read_epoch(build_batches(SPLIT, batch_size, shuffle_seed=shuffle_seed))
-    assert [len(batch) for batch in epoch] == sizes
-    assert sorted(flatten(epoch)) == list(range(23))
+def make_split(size, **options):
+    source = Numbers(size, **options)
+    return Split(source, np.arange(size), Preprocessing(source.fields, ()))
 
 
-def test_inputs_stay_with_their_targets():
-    for inputs, targets in build_batches(SPLIT, 5, shuffle_seed=1):
-        assert inputs["a"].numpy()[:, 0].tolist() == targets.numpy().tolist()
-        assert inputs["b"].numpy().tolist() == (targets.numpy() * 10).tolist()
+def flatten(batches):
+    return list(itertools.chain.from_iterable(batches))
 
 
-def test_without_a_seed_the_order_is_kept():
-    batches = build_batches(SPLIT, 5)
-    assert [flatten(read_epoch(batches)) for _ in range(2)] == [list(range(23))] * 2
+def read(dataset, steps):
+    return [batch.numpy().tolist() for batch, _ in itertools.islice(dataset, steps)]
 
 
-def test_the_same_seed_gives_the_same_epochs_and_each_epoch_an_order_of_its_own():
-    first, second = (build_batches(SPLIT, 5, shuffle_seed=3) for _ in range(2))
-    epochs = [flatten(read_epoch(first)) for _ in range(3)]
-    assert [flatten(read_epoch(second)) for _ in range(3)] == epochs
-    assert len({tuple(epoch) for epoch in [*epochs, range(23)]}) == 4
+def read_shuffled(size, batch_size, steps, seed=0, **where):
+    return read(Pipeline(make_split(size), batch_size).shuffled(seed, **where), steps)
 
 
-def test_another_seed_gives_another_order():
-    orders = {tuple(flatten(read_epoch(build_batches(SPLIT, 5, shuffle_seed=seed)))) for seed in (1, 2)}
-    assert len(orders) == 2
+@pytest.mark.parametrize(("size", "batch_size", "steps"), [(10, 3, 4), (12, 4, 3), (7, 1, 7), (5, 5, 1), (5, 99, 1)])
+def test_an_epoch_is_every_example_once(size, batch_size, steps):
+    assert Pipeline(make_split(size), batch_size).steps_per_epoch == steps
+    for epoch in range(3):
+        batches = read_shuffled(size, batch_size, steps, first_step=epoch * steps)
+        assert sorted(flatten(batches)) == list(range(size))
+        assert [len(batch) for batch in batches[:-1]] == [min(batch_size, size)] * (steps - 1)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    first, second = read_shuffled(100, 100, 2, seed=1)
+    (other,) = read_shuffled(100, 100, 1, seed=2)
+    assert len({tuple(order) for order in (first, second, other, range(100))}) == 4
+
+
+def test_positions_are_spread_evenly():
+    """Each example comes first about as often as any other."""
+    firsts = [batch[0] for batch in read_shuffled(8, 8, 800)]
+    counts = np.bincount(firsts, minlength=8)
+    assert counts.min() > 60 and counts.max() < 140  # 100 expected, standard deviation 9.4
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 30), st.integers(0, 2**32 - 1))
+def test_starting_later_is_skipping(size, batch_size, first_step, seed):
+    whole = read_shuffled(size, batch_size, first_step + 3, seed)
+    assert read_shuffled(size, batch_size, 3, seed, first_step=first_step) == whole[first_step:]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 12), st.sampled_from([(2, 1), (4, 1), (4, 2), (3, 1), (2, 2)]))
+def test_any_number_of_workers_reads_one_sequence(size, batch_size, cluster):
+    replicas, local = cluster
+    alone = read_shuffled(size, batch_size, 5, first_step=1)
+    shares = [
+        read_shuffled(
+            size, batch_size, 5 * local, num_shares=replicas, first_share=first, local_shares=local, first_step=1
+        )
+        for first in range(0, replicas, local)
+    ]
+    for step, batch in enumerate(alone):
+        dealt = [share[step * local + replica] for share in shares for replica in range(local)]
+        assert flatten(dealt) == batch
+        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+def test_a_late_step_reads_no_more_than_the_first():
+    split = make_split(1000)
+    read(Pipeline(split, 10, num_threads=1).shuffled(0, first_step=1_000_000), 1)
+    time.sleep(0.1)  # whatever it reads ahead
+    assert len(split.source.reads) < 10
+
+
+def test_targets_go_with_their_examples():
+    for batch, targets in itertools.islice(Pipeline(make_split(50), 8).shuffled(3), 10):
+        np.testing.assert_array_equal(targets[:, 0], batch)
+
+
+def test_in_order_is_once_through():
+    batches = list(Pipeline(make_split(10), 4).in_order())
+    assert [batch.numpy().tolist() for batch, _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_a_split_is_read_by_its_own_numbers():
+    split = make_split(20).take(np.array([3, 11, 7]))
+    assert sorted(flatten(read(Pipeline(split, 2).shuffled(0), 2))) == [3, 7, 11]
+
+
+def test_shapes_are_known_to_whoever_compiles():
+    inputs, targets = Pipeline(make_split(10), 4).shuffled(0).element_spec
+    assert (inputs.shape.as_list(), targets.shape.as_list()) == ([None], [None, 1])
+
+
+@pytest.mark.parametrize("order", ["shuffled", "in_order"])
+def test_a_bad_example_ends_it_by_name(order):
+    pipeline = Pipeline(make_split(20, bad=7), 4)
+    dataset = pipeline.shuffled(0) if order == "shuffled" else pipeline.in_order()
+    with pytest.raises(DataError, match=r"^number 7: is bad\.$"), pipeline.naming_failures():
+        read(dataset, 10)
+
+
+def test_another_error_stays_what_it_is():
+    with pytest.raises(tf.errors.InvalidArgumentError), Pipeline(make_split(5), 2).naming_failures():
+        tf.debugging.assert_equal(1, 2)
+    with pytest.raises(BmpError), Pipeline(make_split(5), 2).naming_failures():
+        raise DataError("something else")
+
+
+class Pictures(Numbers):
+    fields = (Field("number", "tensor", "float32", (6, 6, 1)),)
+
+    def read(self, index):
+        return {"number": np.random.default_rng(0).normal(size=(100, 6, 6, 1)).astype(np.float32)[index]}
+
+
+def test_augmentation_does_not_depend_on_the_number_of_workers():
+    source = Pictures(40)
+    steps = build_steps([{"kind": "augment", "field": "number", "flip_horizontal": True, "noise": 0.1}], source.fields)
+    split = Split(source, np.arange(40), Preprocessing(source.fields, steps))
+
+    def augment(count, **where):
+        batches = itertools.islice(Pipeline(split, 8).shuffled(5, first_step=3, **where), count)
+        return np.concatenate([batch.numpy() for batch, _ in batches])
+
+    alone = augment(1)
+    halves = [augment(1, num_shares=2, first_share=share) for share in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(halves), alone)
+    plain = next(batch.numpy() for batch, _ in Pipeline(split, 40).in_order())
+    assert all(np.abs(plain - picture).max(axis=(1, 2, 3)).min() > 0 for picture in alone)
+    later = np.concatenate([b.numpy() for b, _ in itertools.islice(Pipeline(split, 40).shuffled(5), 2)])
+    assert len(np.unique(later.round(6), axis=0)) == 80  # every epoch is augmented anew

@@ -1,126 +1,175 @@
-"""The contract of every model, and what is special about one."""
+"""The contract of every model."""
 
+import functools
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from model_cases import CASES, build, make_batch, measure_loss
 
-from bmp.errors import ConfigError
+from bmp.artifact.formats import FORMATS
+from bmp.artifact.h5 import KerasRunner
+from bmp.artifact.litert import LiteRTRunner, write_litert
+from bmp.errors import ExportError
 from bmp.models import MODELS
-from bmp.signature import Signature, TensorSpec
+from bmp.objectives import OBJECTIVES
 
-IMAGES = Signature((TensorSpec("image", "float32", (9, 7)),), (TensorSpec("probabilities", "float32", (5,)),))
-COLOURS = Signature((TensorSpec("photo", "float32", (8, 8, 3)),), (TensorSpec("scores", "float32", (2,)),))
-ROWS = Signature((TensorSpec("features", "float32", (6,)),), (TensorSpec("probabilities", "float32", (3,)),))
-CASES = [
-    ("mlp", {"hidden": [16, 8]}, ROWS),
-    ("mlp", {"hidden": [16]}, IMAGES),
-    ("mlp", {"hidden": []}, COLOURS),
-    ("cnn", {"filters": [4, 8], "dense": [16]}, IMAGES),
-    ("cnn", {"filters": [4], "dense": [], "kernel_size": 5}, COLOURS),
-    ("cnn", {"filters": [], "dense": [16], "dropout": 0.5}, COLOURS),
-]
-EACH = pytest.mark.parametrize(("name", "args", "signature"), CASES)
+EACH = pytest.mark.parametrize("case", CASES, ids=str)
+LEARNERS = pytest.mark.parametrize("case", [case for case in CASES if case.learns], ids=str)
+FITTED = pytest.mark.parametrize("case", [case for case in CASES if not case.learns], ids=str)
+UNROLLED = pytest.mark.parametrize("case", [case for case in CASES if not case.no_litert], ids=str)
+LOOPS = pytest.mark.parametrize("case", [case for case in CASES if case.no_litert], ids=str)
 
 
-def build(name, args, signature):
-    keras.utils.set_random_seed(1)
-    return MODELS.bind(name, args)(signature)
+@functools.cache
+def built(number):
+    """A model that no test may change, built once."""
+    return build(CASES[number])
 
 
-def make_batch(signature, size=32):
-    random = np.random.default_rng(0)
-    (spec,), (output,) = signature.inputs, signature.outputs
-    inputs = random.normal(size=(size, *spec.shape)).astype(spec.dtype)
-    return inputs, random.integers(output.shape[0], size=size)
+def model_of(case):
+    return built(CASES.index(case))
 
 
-def test_every_model_is_tried():
-    assert {name for name, _, _ in CASES} == set(MODELS)
+def test_every_model_and_every_objective_is_tried():
+    assert {case.name for case in CASES} == set(MODELS)
+    assert {case.signature.objective for case in CASES} == set(OBJECTIVES)
 
 
 @EACH
-def test_is_named_and_shaped_as_its_signature(name, args, signature):
-    model = build(name, args, signature)
-    (spec,), (output,) = signature.inputs, signature.outputs
-    assert (model.input_names, model.output_names) == ([spec.name], [output.name])
-    assert (model.input_shape, model.output_shape) == ((None, *spec.shape), (None, *output.shape))
-    assert (model.input.dtype, model.output.dtype) == (spec.dtype, output.dtype)
+def test_is_named_and_shaped_as_its_signature(case):
+    model, (output,) = model_of(case), case.signature.outputs
+    assert model.input_names == [spec.name for spec in case.signature.inputs]
+    assert [tuple(x.shape) for x in model.inputs] == [(None, *spec.shape) for spec in case.signature.inputs]
+    assert [x.dtype.name for x in model.inputs] == [spec.dtype for spec in case.signature.inputs]
+    assert (model.output_names, model.output_shape) == ([output.name], (None, *output.shape))
+    assert model.output.dtype.name == output.dtype
 
 
 @EACH
-def test_returns_probabilities(name, args, signature):
-    inputs, _ = make_batch(signature)
-    outputs = build(name, args, signature)(inputs * 10).numpy()
-    assert outputs.min() >= 0
-    np.testing.assert_allclose(outputs.sum(axis=-1), 1, atol=1e-5)
+def test_is_one_flat_graph_of_layers(case):
+    # Pruning, quantization and clustering copy and replace single layers.
+    assert not any(isinstance(layer, keras.Model) for layer in model_of(case).layers)
 
 
 @EACH
-def test_one_step_of_training_lowers_the_loss(name, args, signature):
-    model = build(name, args, signature)
-    inputs, targets = make_batch(signature)
-    loss = keras.losses.SparseCategoricalCrossentropy()
-    before = float(loss(targets, model(inputs)))
-    model.compile(keras.optimizers.SGD(0.01), loss)
-    model.train_on_batch(inputs, targets)
-    assert float(loss(targets, model(inputs))) < before
+def test_the_output_is_what_the_objective_says(case):
+    activation = OBJECTIVES[case.signature.objective].activation
+    inputs = {
+        name: array * 10 if array.dtype == np.float32 else array
+        for name, array in make_batch(case.signature).inputs.items()
+    }
+    outputs = model_of(case)(inputs).numpy()
+    assert np.isfinite(outputs).all() and np.ptp(outputs) > 0
+    if activation != "linear":
+        assert outputs.min() >= 0 and outputs.max() <= 1
+    if activation == "softmax":
+        np.testing.assert_allclose(outputs.sum(axis=-1), 1, atol=1e-5)
+    else:
+        assert np.abs(outputs.sum(axis=-1) - 1).max() > 1e-3
 
 
-@EACH
-def test_every_weight_gets_a_gradient(name, args, signature):
-    model = build(name, args, signature)
-    inputs, targets = make_batch(signature)
+@functools.cache
+def trained(number):
+    """A second build: its initial weights, its loss before and after one step, and the gradients of that step."""
+    case = CASES[number]
+    model, batch = build(case), make_batch(case.signature)
+    weights = model.get_weights()
+    if not case.learns:
+        return SimpleNamespace(weights=weights)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(targets, model(inputs, training=True)))
-    gradients = tape.gradient(loss, model.trainable_weights)
-    assert len(gradients) >= 2
-    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
-        assert gradient is not None and np.any(gradient), weight.name
+        before = measure_loss(case, model, batch)
+    gradients = tape.gradient(before, model.trainable_weights)
+    keras.optimizers.SGD(1e-3).apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+    after = measure_loss(case, model, batch)
+    names = [weight.name for weight in model.trainable_weights]
+    return SimpleNamespace(
+        weights=weights, before=before, after=after, gradients=dict(zip(names, gradients, strict=True))
+    )
 
 
-@pytest.mark.parametrize(("name", "args"), [("mlp", {"hidden": [8]}), ("cnn", {"filters": [4], "dense": [8]})])
-def test_scale_is_in_the_graph(name, args):
-    scaled, plain = build(name, {**args, "scale": 0.25}, IMAGES), build(name, args, IMAGES)
-    plain.set_weights(scaled.get_weights())
-    inputs, _ = make_batch(IMAGES)
-    np.testing.assert_allclose(scaled(inputs), plain(inputs * 0.25), atol=1e-6)
-    assert np.abs(scaled(inputs) - plain(inputs)).max() > 1e-3
+@LEARNERS
+def test_one_step_of_training_lowers_the_loss(case):
+    step = trained(CASES.index(case))
+    assert float(step.after) < float(step.before)
+
+
+@LEARNERS
+def test_every_weight_gets_a_gradient(case):
+    gradients = trained(CASES.index(case)).gradients
+    assert len(gradients) == len(model_of(case).trainable_weights) >= 2
+    for name, gradient in gradients.items():
+        assert gradient is not None and np.any(tf.convert_to_tensor(gradient)), name
+
+
+@FITTED
+def test_what_is_fitted_elsewhere_has_nothing_left_to_train(case):
+    assert model_of(case).trainable_weights == []
+    assert len(model_of(case).weights) >= 2
 
 
 @EACH
-def test_a_signature_and_a_seed_give_one_model(name, args, signature):
-    for one, other in zip(*(build(name, args, signature).get_weights() for _ in range(2)), strict=True):
+def test_a_signature_and_a_seed_give_one_model(case):
+    for one, other in zip(model_of(case).get_weights(), trained(CASES.index(case)).weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_cnn_refuses_rows_and_says_what_to_do():
-    with pytest.raises(ConfigError, match=re.escape("input 'features' is float32 (B, 6)")) as caught:
-        build("cnn", {"filters": [4], "dense": []}, ROWS)
-    assert "model.build: mlp" in str(caught.value)
+@EACH
+def test_a_copy_made_layer_by_layer_says_the_same(case):
+    model, batch = model_of(case), make_batch(case.signature)
+    copy = keras.models.clone_model(model, clone_function=lambda layer: type(layer).from_config(layer.get_config()))
+    copy.set_weights(model.get_weights())
+    np.testing.assert_array_equal(copy(batch.inputs), model(batch.inputs))
 
 
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        ("mlp", {"hidden": [0]}),
-        ("mlp", {"hidden": [-1]}),
-        ("mlp", {"hidden": [4], "activation": "relux"}),
-        ("cnn", {"filters": [0], "dense": []}),
-        ("cnn", {"filters": [4], "dense": [-1]}),
-        ("cnn", {"filters": [4], "dense": [], "kernel_size": 0}),
-        ("cnn", {"filters": [4], "dense": [], "dropout": 1.5}),
-    ],
-)
-def test_an_argument_that_makes_no_network_is_a_mistake_in_the_recipe(name, args):
-    with pytest.raises(ConfigError):
-        build(name, args, IMAGES)
+def save_and_load(form, case, model, directory):
+    """Returns the runner of a format."""
+    path = directory / FORMATS[form].path
+    FORMATS[form].write(model, case.signature, path)
+    return FORMATS[form].load(path, case.signature)
 
 
-def test_dropout_acts_in_training_only():
-    model = build("cnn", {"filters": [4], "dense": [32], "dropout": 0.5}, IMAGES)
-    inputs, _ = make_batch(IMAGES)
-    np.testing.assert_array_equal(model(inputs, training=False), model(inputs, training=False))
-    assert np.abs(model(inputs, training=True) - model(inputs, training=False)).max() > 1e-3
+def assert_same_outputs(case, model, runner):
+    expected = KerasRunner(model, case.signature)
+    for size in (1, 5):
+        inputs = make_batch(case.signature, size).inputs
+        ours, theirs = runner.run(inputs), expected.run(inputs)
+        assert list(ours) == list(theirs)
+        for name, array in theirs.items():
+            assert ours[name].dtype == array.dtype and ours[name].shape == array.shape
+            np.testing.assert_allclose(ours[name], array, atol=2e-6)
+
+
+@pytest.mark.parametrize("form", ["h5", "saved_model"])
+@EACH
+def test_saved_and_loaded_it_says_the_same(case, form, tmp_path):
+    assert_same_outputs(case, model_of(case), save_and_load(form, case, model_of(case), tmp_path))
+
+
+@UNROLLED
+def test_litert_says_the_same_at_every_batch_size(case, tmp_path):
+    assert_same_outputs(case, model_of(case), save_and_load("litert", case, model_of(case), tmp_path))
+
+
+@LOOPS
+def test_what_litert_cannot_convert_says_which_operation_forbids_it(case, tmp_path):
+    with pytest.raises(ExportError, match=case.no_litert):
+        save_and_load("litert", case, model_of(case), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+QUANTIZED = [case for case in CASES if re.match("lenet5|gpt-.*token$|transformer-tokens", str(case))]
+
+
+@pytest.mark.parametrize("case", QUANTIZED, ids=str)
+def test_int8_stays_near_at_every_batch_size(case, tmp_path):
+    model, path = model_of(case), tmp_path / "model.tflite"
+    write_litert(model, case.signature, path, calibration=make_batch(case.signature).inputs)
+    runner, inputs = LiteRTRunner(path, case.signature), make_batch(case.signature).inputs
+    (expected,) = KerasRunner(model, case.signature).run(inputs).values()
+    for size in (1, 32):
+        (outputs,) = runner.run({name: array[:size] for name, array in inputs.items()}).values()
+        np.testing.assert_allclose(outputs, expected[:size], atol=0.03)

@@ -30,8 +30,8 @@ def make_artifact(directory: Path, content: bytes = b"model") -> Path:
     (directory / "model.tflite").write_bytes(content)
     (directory / "variants" / "float32.tflite").write_bytes(content * 2)
     measured = Measurement(
-        validation_accuracy=0.9,
-        test_accuracy=0.9,
+        validation_score=0.9,
+        test_score=0.9,
         max_abs_diff=0,
         sparsity=0,
         size_bytes=1,

@@ -52,7 +52,7 @@ def test_newest_is_served_and_production_goes_before_it(registry: Registry, tmp_
 
 
 def test_several_models_need_a_name(registry: Registry, tmp_path: Path, quick_run: Run) -> None:
-    image = quick_run.data.test.inputs["image"][:1].tolist()
+    image = quick_run.data.test.take(slice(0, 1)).load().inputs["image"].tolist()
     with run_server(registry.root, tmp_path / "server.log", "--workers", "1") as server:
         reply = server.post({"x_test": image})
         assert reply.status_code == 400

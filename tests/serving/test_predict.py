@@ -18,7 +18,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def images(quick_run: Run) -> np.ndarray:
-    return quick_run.data.test.inputs["image"]  # (N, 8, 8)
+    return quick_run.data.test.load().inputs["image"]  # (N, 8, 8)
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,22 @@
 """The service: what it answers before, while and after it loads."""
 
+import logging
+import shutil
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from raw_models import MODELS, Published, export, make_columns, publish_models
 
-from bmp.errors import NotFoundError, NotReadyError, RequestError, SignatureError
-from bmp.registry import Registry
+from bmp.errors import ArtifactError, NotFoundError, NotReadyError, RequestError, SignatureError
+from bmp.registry import Registry, Version
 from bmp.run import Run
 from serving.app import create_app
+from serving.engines import LiteRTEngine, SavedModelEngine
+from serving.model import load_model
 from serving.service import Service
 from serving.settings import Settings
 
@@ -50,7 +57,7 @@ def test_several_models(registry: Registry) -> None:
 def test_predict_checks_against_the_signature(registry: Registry, quick_run: Run) -> None:
     service = Service(registry, ["digits"])
     service.load()
-    images = quick_run.data.test.inputs["image"][:5]
+    images = quick_run.data.test.take(slice(0, 5)).load().inputs["image"]
     assert service.get().predict({"image": images})["probabilities"].shape == (5, 10)
     with pytest.raises(SignatureError, match="float64"):
         service.get().predict({"image": images.astype(np.float64)})
@@ -92,3 +99,112 @@ def test_a_bug_is_a_500_without_details(registry: Registry, monkeypatch: pytest.
     reply = app.test_client().post("/predict", json={"x_test": []})
     assert reply.status_code == 500
     assert reply.json["error"]["code"] == "internal_error" and "division" not in reply.text
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Published]:
+    """Models that take raw features, one of them for the SavedModel engine."""
+    return publish_models(tmp_path_factory.mktemp("raw"), ["passengers", "adverts"], ("adverts",))
+
+
+@pytest.fixture
+def copy(raw: dict[str, Published], tmp_path: Path) -> Registry:
+    """Their registry, to be damaged."""
+    return Registry(shutil.copytree(raw["adverts"].version.path.parent.parent, tmp_path / "registry"))
+
+
+def test_each_model_gets_the_engine_of_its_file(raw: dict[str, Published]) -> None:
+    assert isinstance(load_model(raw["passengers"].version).engine, LiteRTEngine)
+    assert isinstance(load_model(raw["adverts"].version).engine, SavedModelEngine)
+
+
+@pytest.mark.parametrize("name", ["passengers", "adverts"])
+def test_predict_raw_runs_the_transforms_of_the_manifest(raw: dict[str, Published], name: str) -> None:
+    model, columns = load_model(raw[name].version), make_columns(MODELS[name][0], 9)
+    inputs = raw[name].preprocessing.run(columns)
+    expected = raw[name].model(inputs if len(inputs) > 1 else inputs["features"]).numpy()
+    np.testing.assert_allclose(model.predict_raw(columns)["answer"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["variables/variables.index", "variables/variables.data-00000-of-00001", "assets/x"])
+def test_a_saved_model_is_checked_file_by_file(copy: Registry, place: str) -> None:
+    file = copy.resolve("adverts").path / place
+    file.write_bytes(file.read_bytes()[::-1] if file.exists() else b"added")
+    with pytest.raises(ArtifactError, match=r"has been altered|lists no file 'assets/x'"):
+        load_model(copy.resolve("adverts"))
+    service = Service(copy)
+    service.load()
+    assert service.failures() == {"adverts": "invalid_artifact"}
+    assert [model.name for model in service.models()] == ["passengers"]
+
+
+def test_without_tensorflow_the_other_models_are_served(
+    raw: dict[str, Published], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # importing it fails as if it were not there
+    service = Service(Registry(raw["adverts"].version.path.parent.parent))
+    with caplog.at_level(logging.ERROR):
+        service.load()
+    assert service.failures() == {"adverts": "invalid_config"}
+    assert "adverts cannot be served" in caplog.text and "needs TensorFlow" in caplog.text
+    row = make_columns(MODELS["passengers"][0], 1)
+    assert service.get("passengers").predict_raw(row)["answer"].shape == (1, 1)
+
+
+def publish_with(raw: dict[str, Published], directory: Path, **changes: Any) -> Version:
+    """Publishes the passengers once more, with a manifest that says something else."""
+    model = raw["passengers"]
+    export(
+        directory / "artifact",
+        "passengers",
+        model.model,
+        model.preprocessing,
+        model.signature,
+        model.labels,
+        changes=changes,
+    )
+    return Registry(directory / "registry").publish(directory / "artifact", "passengers")
+
+
+def test_transforms_that_lead_elsewhere_are_refused(raw: dict[str, Published], tmp_path: Path) -> None:
+    version = publish_with(raw, tmp_path, preprocessing=raw["adverts"].preprocessing.to_dict())
+    with pytest.raises(ArtifactError, match="do not lead to the inputs of its signature"):
+        load_model(version)
+
+
+def test_transforms_that_were_never_fitted_are_refused(raw: dict[str, Published], tmp_path: Path) -> None:
+    preprocessing = raw["passengers"].preprocessing.to_dict()
+    preprocessing["steps"][0]["fitted"] = None
+    with pytest.raises(ArtifactError, match="never fitted"):
+        load_model(publish_with(raw, tmp_path, preprocessing=preprocessing))
+
+
+@pytest.mark.parametrize(
+    "preprocessing", [None, {"fields": [{"name": "features", "kind": "tensor", "shape": [6]}], "steps": []}]
+)
+def test_a_model_without_transforms_takes_tensors_alone(
+    raw: dict[str, Published], tmp_path: Path, preprocessing: dict[str, Any] | None
+) -> None:
+    model = load_model(publish_with(raw, tmp_path, preprocessing=preprocessing))
+    description = model.describe()
+    assert model.features is None
+    assert (description["features"], description["transforms"]) == ([], [])
+    assert description["content_types"] == ["application/json"]
+
+
+def test_a_number_that_becomes_infinite_is_the_clients_mistake(raw: dict[str, Published], tmp_path: Path) -> None:
+    preprocessing = raw["passengers"].preprocessing.to_dict()
+    preprocessing["steps"][1]["deviation"]["fare"] = [1e-9]
+    model = load_model(publish_with(raw, tmp_path, preprocessing=preprocessing))
+    columns = make_columns(MODELS["passengers"][0], 3)
+    columns["fare"][1] = 3e38
+    with pytest.raises(RequestError, match="of example 1 holds NaN or infinity"):
+        model.predict_raw(columns)
+
+
+@pytest.mark.parametrize(("name", "k"), [("passengers", 0), ("passengers", 3), ("adverts", 1)])
+def test_top_k_is_checked_against_the_labels(raw: dict[str, Published], name: str, k: int) -> None:
+    model = load_model(raw[name].version)
+    model.check_top_k(None)
+    with pytest.raises(RequestError, match="expected 1 to 2" if name == "passengers" else "has no labels"):
+        model.check_top_k(k)

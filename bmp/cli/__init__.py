@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 import bmp
+from bmp.cli.data import data_group
 from bmp.errors import BmpError, ConfigError, NotFoundError
 
 _SHADES = " .:-=+*#%@"
@@ -44,6 +45,9 @@ class _Command(click.Group):
 @click.version_option(bmp.__version__, prog_name="bmp")
 def main() -> None:
     """From a Keras model to a small, proven, served endpoint on your own machines."""
+
+
+main.add_command(data_group)
 
 
 @main.command("run")
@@ -183,9 +187,7 @@ def list_command(registry: str) -> None:
     from bmp.registry import Registry
 
     store = Registry(registry)
-    table = Table(
-        "model", "version", "aliases", "variant", "test\naccuracy", "bytes", "created", box=None, pad_edge=False
-    )
+    table = Table("model", "version", "aliases", "variant", "test\nscore", "bytes", "created", box=None, pad_edge=False)
     for name in _published(registry):
         aliases = store.aliases(name)
         for number in store.versions(name):
@@ -196,7 +198,7 @@ def list_command(registry: str) -> None:
                 str(number),
                 ", ".join(alias for alias, target in aliases.items() if target == number),
                 manifest.recommended,
-                f"{measured.test_accuracy:.4f}",
+                f"{measured.test_score:.4f} {manifest.score}",
                 f"{measured.size_bytes:,}",
                 f"{manifest.created:%Y-%m-%d %H:%M}",
             )
@@ -234,7 +236,7 @@ def try_command(model: str, registry: str) -> None:
             shades = (array - array.min()) / (np.ptp(array) or 1) * (len(_SHADES) - 1)  # (H, W)
             click.echo("\n".join("  " + "".join(_SHADES[round(shade)] * 2 for shade in row) for row in shades))
     click.echo(f"POST {answer.url} to {answer.model}")
-    click.echo(f"answer {answer.label} (probability {answer.probability:.3f}), true label {answer.true_label}")
+    click.echo(f"answer {answer.said}, true label {answer.truth}")
 
 
 @main.command("doctor")

@@ -1,0 +1,9 @@
+"""TensorFlow's twins of bmp.transforms: the same steps with equal results, in a graph, on whole batches.
+
+Used inside `tf.data.Dataset.map`. No twin holds a resource (a lookup table): a dataset would not keep it alive.
+"""
+
+from bmp.data.twins.augment import augments, mix_up, mixup_alpha
+from bmp.data.twins.run import TWINS, run_twins
+
+__all__ = ["TWINS", "augments", "mix_up", "mixup_alpha", "run_twins"]

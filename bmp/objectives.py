@@ -1,0 +1,395 @@
+"""OBJECTIVES: what is learned. For each: the output, its activation, the loss, and the metrics.
+
+A loss and the metrics of the progress line are Keras', made when training starts. What a finished file is judged by
+is measured by a `Meter`, in numpy, batch by batch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bmp.catalog import Catalog
+from bmp.errors import ConfigError
+from bmp.signature import TensorSpec
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tf_keras as keras
+
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be predicted.
+
+    Args:
+        kind: What it is, and how a batch of it looks: `class`: int64 `(N,)`, an index of `labels`;
+            `multilabel`: float32 `(N, labels)`, 0 or 1; `number`: float32 `(N, width)`;
+            `tokens`: int32 `(N, width)`, the token after each token of the input, an index of `labels`.
+        labels: Names of the classes, by index; of a tokenizer, the text of each token. Empty for numbers.
+        width: Numbers of an example, or its tokens.
+    """
+
+    kind: Literal["class", "multilabel", "number", "tokens"]
+    labels: tuple[str, ...] = ()
+    width: int = 1
+
+
+class Meter(ABC):
+    """Measures outputs against targets, batch by batch.
+
+    Args:
+        labels: Of the target.
+    """
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+
+    @abstractmethod
+    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Takes a batch: the model's outputs, and targets as `Target.kind` describes them."""
+
+    @abstractmethod
+    def result(self) -> dict[str, float]:
+        """Returns every metric by name, the score among them."""
+
+    def confusion(self) -> np.ndarray | None:
+        """Returns how often class i (row) was taken for class j (column), int64 `(C, C)`; None where no classes are."""
+        return None
+
+
+class MulticlassMeter(Meter):
+    """Accuracy, top 5 where there are more than five classes, macro F1, and the log loss in nats."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        super().__init__(labels)
+        self._confusion = np.zeros((len(labels), len(labels)), np.int64)
+        self._top, self._log_loss = 0, 0.0
+
+    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Takes probabilities `(B, C)` and class indices `(B,)`."""
+        np.add.at(self._confusion, (targets, outputs.argmax(axis=-1)), 1)
+        self._top += _count_top(outputs, targets)
+        self._log_loss += _sum_log_loss(outputs, targets)
+
+    def result(self) -> dict[str, float]:
+        """Returns accuracy, f1, log_loss and, over five classes, top_5."""
+        count = max(int(self._confusion.sum()), 1)
+        metrics = {
+            "accuracy": float(self._confusion.trace()) / count,
+            "f1": _macro_f1(self._confusion),
+            "log_loss": self._log_loss / count,
+        }
+        return metrics | ({"top_5": self._top / count} if len(self.labels) > _TOP else {})
+
+    def confusion(self) -> np.ndarray:
+        """Returns the matrix, true class by predicted class."""
+        return self._confusion
+
+
+class BinaryMeter(Meter):
+    """Accuracy at a probability of one half, F1, precision, recall, area under the ROC curve, log loss in nats."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        super().__init__(labels)
+        self._probabilities: list[np.ndarray] = []
+        self._targets: list[np.ndarray] = []
+
+    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Takes the probability of the second class `(B, 1)` and class indices `(B,)`."""
+        self._probabilities.append(outputs[:, 0].copy())
+        self._targets.append(np.asarray(targets))
+
+    def confusion(self) -> np.ndarray:
+        """Returns the matrix, true class by predicted class."""
+        matrix = np.zeros((2, 2), np.int64)
+        for probabilities, targets in zip(self._probabilities, self._targets, strict=True):
+            np.add.at(matrix, (targets, (probabilities > 0.5).astype(np.int64)), 1)
+        return matrix
+
+    def result(self) -> dict[str, float]:
+        """Returns accuracy, f1, precision, recall, auc and log_loss."""
+        matrix = self.confusion()
+        probabilities, targets = np.concatenate(self._probabilities), np.concatenate(self._targets)
+        two = np.stack([1 - probabilities, probabilities], axis=1)
+        hits, predicted, actual = matrix[1, 1], matrix[:, 1].sum(), matrix[1].sum()
+        return {
+            "accuracy": float(matrix.trace() / max(matrix.sum(), 1)),
+            "f1": _divide(2 * hits, predicted + actual),
+            "precision": _divide(hits, predicted),
+            "recall": _divide(hits, actual),
+            "auc": _area_under_roc(probabilities, targets),
+            "log_loss": _sum_log_loss(two, targets) / max(len(targets), 1),
+        }
+
+
+class MultilabelMeter(Meter):
+    """F1 over all decisions at one half (micro), the mean over labels (macro) of F1 and of the area under the ROC
+    curve, and the share of examples whose labels are all right.
+    """
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        super().__init__(labels)
+        self._probabilities: list[np.ndarray] = []
+        self._targets: list[np.ndarray] = []
+
+    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Takes probabilities `(B, L)` and 0 or 1 `(B, L)`."""
+        self._probabilities.append(outputs.copy())
+        self._targets.append(targets > 0.5)
+
+    def result(self) -> dict[str, float]:
+        """Returns f1, f1_macro, auc and exact_match."""
+        probabilities, targets = np.concatenate(self._probabilities), np.concatenate(self._targets)
+        predicted = probabilities > 0.5
+        hits, claims, actual = (array.sum(axis=0) for array in (predicted & targets, predicted, targets))
+        areas = [_area_under_roc(probabilities[:, label], targets[:, label]) for label in range(targets.shape[1])]
+        return {
+            "f1": _divide(2 * hits.sum(), claims.sum() + actual.sum()),
+            "f1_macro": float(np.mean([_divide(2 * h, c + a) for h, c, a in zip(hits, claims, actual, strict=True)])),
+            "auc": float(np.mean(areas)),
+            "exact_match": float(np.mean((predicted == targets).all(axis=1))),
+        }
+
+
+class RegressionMeter(Meter):
+    """R², mean absolute error and root mean squared error, each the mean over the outputs."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        super().__init__(labels)
+        self._count = 0
+        self._sums: Any = 0.0
+
+    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Takes values `(B, W)` and numbers `(B, W)`."""
+        truth, error = targets.astype(np.float64), outputs.astype(np.float64) - targets
+        if not self._count:
+            self._origin = truth.mean(axis=0)  # sums about a value near the mean do not cancel
+        centred = truth - self._origin
+        self._sums = self._sums + np.stack([centred, centred**2, error**2, np.abs(error)]).sum(axis=1)  # (4, W)
+        self._count += len(truth)
+
+    def result(self) -> dict[str, float]:
+        """Returns r2, mae and rmse; R² of a constant target is 0."""
+        total, squares, errors, absolute = self._sums
+        spread = squares - total**2 / self._count
+        r2 = np.where(spread > 0, 1 - errors / np.where(spread > 0, spread, 1), 0.0)
+        return {
+            "r2": float(r2.mean()),
+            "mae": float((absolute / self._count).mean()),
+            "rmse": float(np.sqrt(errors / self._count).mean()),
+        }
+
+
+class NextTokenMeter(Meter):
+    """Accuracy of the most probable next token, loss in nats a token, and perplexity, its exponential."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        super().__init__(labels)
+        self._count, self._hits, self._log_loss = 0, 0, 0.0
+
+    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Takes probabilities `(B, T, V)` and tokens `(B, T)`."""
+        self._count += targets.size
+        self._hits += int((outputs.argmax(axis=-1) == targets).sum())
+        self._log_loss += _sum_log_loss(outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1))
+
+    def result(self) -> dict[str, float]:
+        """Returns accuracy, loss and perplexity."""
+        loss = self._log_loss / max(self._count, 1)
+        return {"accuracy": self._hits / max(self._count, 1), "loss": loss, "perplexity": float(np.exp(min(loss, 700)))}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is learned.
+
+    Args:
+        target: The kind of target it takes.
+        activation: Of the model's last layer, a name that Keras knows.
+        score: The metric that choices are made on and promises given for: greater is better, 1 is the best.
+        output: Target to the specification of the model's one output.
+        make_loss: Returns Keras' loss.
+        make_metrics: Returns Keras' metrics for the progress line, the score among them.
+        meter: Labels to the meter of a finished file.
+    """
+
+    target: str
+    activation: Literal["softmax", "sigmoid", "linear"]
+    score: str
+    output: Callable[[Target], TensorSpec]
+    make_loss: "Callable[[], keras.losses.Loss | Callable[..., tf.Tensor]]"
+    make_metrics: "Callable[[], list[keras.metrics.Metric]]"
+    meter: Callable[[tuple[str, ...]], Meter]
+
+
+def pick_objective(wanted: str, target: Target) -> str:
+    """Returns the entry of OBJECTIVES for a target: what the recipe wants, or with `auto` what follows from it.
+
+    Raises:
+        ConfigError: The objective cannot be had with this target.
+    """
+    by_kind = {"multilabel": "multilabel", "number": "regression", "tokens": "next_token"}
+    natural = by_kind.get(target.kind) or ("binary" if len(target.labels) == 2 else "multiclass")
+    if wanted == "auto":
+        return natural
+    objective = OBJECTIVES[wanted]
+    if objective.target != target.kind or (wanted == "binary" and len(target.labels) != 2):
+        count = f" of {len(target.labels)} labels" if target.labels else ""
+        raise ConfigError(
+            f"data.objective is {wanted}, but the target is of kind {target.kind}{count}; that is learned as "
+            f"{natural}. Leave it at auto, or name another target column.",
+            expected=natural,
+            received=wanted,
+        )
+    return wanted
+
+
+def soft_crossentropy(targets: "tf.Tensor", probabilities: "tf.Tensor") -> "tf.Tensor":
+    """Cross-entropy in nats of class indices, or of a probability for each class where examples were mixed."""
+    import tf_keras as keras
+
+    if targets.shape.rank == probabilities.shape.rank and targets.shape[-1] == probabilities.shape[-1]:
+        return keras.losses.categorical_crossentropy(targets, probabilities)
+    return keras.losses.sparse_categorical_crossentropy(targets, probabilities)
+
+
+def accuracy(targets: "tf.Tensor", probabilities: "tf.Tensor") -> "tf.Tensor":
+    """Whether the most probable class is the true one, or the one with the greatest share of a mixed example."""
+    import tensorflow as tf
+
+    if targets.shape.rank == probabilities.shape.rank and targets.shape[-1] == probabilities.shape[-1]:
+        targets = tf.argmax(targets, axis=-1)
+    elif targets.shape.rank == probabilities.shape.rank:  # Keras gives class indices a last axis of one
+        targets = tf.squeeze(targets, -1)
+    return tf.cast(tf.equal(tf.cast(targets, tf.int64), tf.argmax(probabilities, axis=-1)), tf.float32)
+
+
+def _accuracy_metrics() -> "list[keras.metrics.Metric]":
+    import tf_keras as keras
+
+    return [keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")]
+
+
+def _binary_metrics() -> "list[keras.metrics.Metric]":
+    import tf_keras as keras
+
+    return [keras.metrics.BinaryAccuracy(name="accuracy")]
+
+
+def _multilabel_metrics() -> "list[keras.metrics.Metric]":
+    import tf_keras as keras
+
+    return [keras.metrics.F1Score(average="micro", threshold=0.5, name="f1")]
+
+
+def _regression_metrics() -> "list[keras.metrics.Metric]":
+    import tf_keras as keras
+
+    return [keras.metrics.R2Score(name="r2"), keras.metrics.MeanAbsoluteError(name="mae")]
+
+
+def _binary_loss() -> "keras.losses.Loss":
+    import tf_keras as keras
+
+    return keras.losses.BinaryCrossentropy()
+
+
+def _squared_loss() -> "keras.losses.Loss":
+    import tf_keras as keras
+
+    return keras.losses.MeanSquaredError()
+
+
+def _spec(name: str, shape: Callable[[Target], tuple[int, ...]]) -> Callable[[Target], TensorSpec]:
+    return lambda target: TensorSpec(name, "float32", shape(target))
+
+
+OBJECTIVES = Catalog(
+    "objective",
+    {
+        "multiclass": Objective(
+            "class",
+            "softmax",
+            "accuracy",
+            _spec("probabilities", lambda target: (len(target.labels),)),
+            lambda: soft_crossentropy,
+            _accuracy_metrics,
+            MulticlassMeter,
+        ),
+        "binary": Objective(
+            "class",
+            "sigmoid",
+            "accuracy",
+            _spec("probability", lambda target: (1,)),
+            _binary_loss,
+            _binary_metrics,
+            BinaryMeter,
+        ),
+        "multilabel": Objective(
+            "multilabel",
+            "sigmoid",
+            "f1",
+            _spec("probabilities", lambda target: (len(target.labels),)),
+            _binary_loss,
+            _multilabel_metrics,
+            MultilabelMeter,
+        ),
+        "regression": Objective(
+            "number",
+            "linear",
+            "r2",
+            _spec("values", lambda target: (target.width,)),
+            _squared_loss,
+            _regression_metrics,
+            RegressionMeter,
+        ),
+        "next_token": Objective(
+            "tokens",
+            "softmax",
+            "accuracy",
+            _spec("probabilities", lambda target: (target.width, len(target.labels))),
+            lambda: soft_crossentropy,
+            _accuracy_metrics,
+            NextTokenMeter,
+        ),
+    },
+)
+
+
+def _count_top(outputs: np.ndarray, targets: np.ndarray) -> int:
+    truth = np.take_along_axis(outputs, np.asarray(targets)[:, None], axis=-1)
+    return int(((outputs > truth).sum(axis=-1) < _TOP).sum())
+
+
+def _sum_log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    truth = np.take_along_axis(probabilities, np.asarray(targets)[:, None], axis=-1).astype(np.float64)
+    return float(-np.log(np.maximum(truth, np.finfo(np.float32).tiny)).sum())
+
+
+def _macro_f1(confusion: np.ndarray) -> float:
+    claims, actual = confusion.sum(axis=0), confusion.sum(axis=1)
+    seen = (claims + actual) > 0  # a class that is neither there nor claimed has no F1
+    return float(np.mean(2 * confusion.diagonal()[seen] / (claims + actual)[seen])) if seen.any() else 0.0
+
+
+def _area_under_roc(scores: np.ndarray, targets: np.ndarray) -> float:
+    """Mann and Whitney's form: how often a positive example scores over a negative one, ties counting half.
+
+    One half where there are only examples of one kind.
+    """
+    positives = int(np.sum(targets))
+    negatives = len(targets) - positives
+    if not positives or not negatives:
+        return 0.5
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float((ranks[np.asarray(targets, bool)].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _divide(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 0.0

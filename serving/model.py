@@ -1,0 +1,249 @@
+"""A published version that answers requests: transforms, engine, labels; no web."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bmp.artifact.manifest import Manifest, check_file
+from bmp.artifact.samples import SAMPLES_FILE, read_samples
+from bmp.errors import ArtifactError, DataError, InferenceError, RequestError
+from bmp.registry import Version
+from bmp.signature import Arrays, Signature, TensorSpec
+from bmp.transforms import Columns, Field, Preprocessing
+from bmp.transforms.image import MAX_PIXELS
+from bmp.transforms.labels import Ranked, last_tokens, rank_binary, top_k
+from bmp.transforms.tokens import PADDING
+from serving.codec.raw import JSON, content_types, count_pixels, make_examples
+from serving.codec.rows import Features
+from serving.engines import ENGINES, Engine, check_saved_model, engine_for
+
+_MAX_BATCH_BYTES = 256 * 2**20
+"""Of the tensors that one request becomes, and of those it is answered with: a short text may be a long answer."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version that answers requests.
+
+    Args:
+        name: Of the model.
+        version: Its number.
+        manifest: Of the version.
+        signature: What the engine takes and returns.
+        engine: Runs the model.
+        preprocessing: From raw features to the inputs; None where clients send ready tensors.
+    """
+
+    name: str
+    version: int
+    manifest: Manifest
+    signature: Signature
+    engine: Engine
+    preprocessing: Preprocessing | None = None
+
+    @cached_property
+    def features(self) -> Features | None:
+        """The raw features that clients may send in place of tensors."""
+        return None if self.preprocessing is None else Features.of(self.preprocessing)
+
+    @cached_property
+    def max_examples(self) -> int:
+        """How many examples one batch may hold, so that what comes out of it fits into memory."""
+        return _max_examples(self.signature.outputs)
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        """Checks a batch against the signature and runs it.
+
+        Args:
+            inputs: `(B, *shape)` by input name.
+
+        Raises:
+            SignatureError: The inputs do not fit.
+            RequestError: There are too many examples.
+            InferenceError: The model answered with NaN or infinity.
+        """
+        _check_count(self.signature.check_inputs(inputs), self.max_examples)
+        outputs = self.engine.run(inputs)
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise InferenceError(f"Model '{self.name}' answered with a number that is not finite in '{name}'.")
+        return outputs
+
+    def predict_raw(self, columns: Columns) -> Arrays:
+        """Runs a batch of raw features through the transforms and the model.
+
+        Args:
+            columns: `(B, …)` by feature, as `Field.kind` describes them.
+
+        Returns:
+            `(B, *shape)` by output name; of a model of the next token only what comes after each text, `(B, V)`.
+
+        Raises:
+            RequestError: An example cannot be used, or there are too many.
+            InferenceError: The model answered with NaN or infinity.
+        """
+        assert self.preprocessing is not None, "only a model with transforms takes raw features"
+        count = len(next(iter(columns.values())))
+        _check_count(count, min(self.max_examples, _max_examples(self.signature.inputs)))
+        _check_pixels(columns, self.preprocessing.fields)
+        try:
+            with np.errstate(over="ignore"):  # what becomes infinite is refused
+                inputs = self.preprocessing.run(columns)
+        except DataError as error:
+            raise RequestError(error.message, expected=error.expected, received=error.received) from error
+        if self.signature.objective != "next_token":
+            return self.predict(inputs)
+        _check_any_token(inputs)
+        return _pick_last(self.predict(inputs), inputs)
+
+    def check_top_k(self, k: int | None) -> None:
+        """Checks how many labels a request wants.
+
+        Raises:
+            RequestError: There are not so many, or none at all.
+        """
+        if k is None:
+            return
+        if self.signature.objective == "regression" or not self.manifest.labels:
+            raise RequestError(
+                f"Model '{self.name}' has no labels: it answers with numbers. Leave top_k out.",
+                expected="no top_k",
+                received=f"top_k {k}",
+            )
+        count = len(self.manifest.labels)
+        if not 1 <= k <= count:
+            raise RequestError(
+                f"top_k is {k}; expected 1 to {count}, the number of labels of model '{self.name}'.",
+                expected=f"1 to {count}",
+                received=str(k),
+            )
+
+    def rank_labels(self, outputs: Arrays, k: int, inputs: Arrays | None = None) -> list[Ranked]:
+        """Returns the `k` likeliest labels of each example, the likeliest first.
+
+        Args:
+            outputs: Of `predict` or `predict_raw`.
+            k: As `check_top_k` accepts it.
+            inputs: Those of `predict`, which say where the tokens of each example end.
+        """
+        if self.signature.objective == "next_token" and inputs is not None:
+            outputs = _pick_last(outputs, inputs)
+        (probabilities,) = outputs.values()
+        rank = rank_binary if self.signature.objective == "binary" else top_k
+        return rank(probabilities, self.manifest.labels, k)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a client needs to know, in JSON's types."""
+        variant = self.manifest.variant(self.manifest.recommended)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "signature": self.manifest.signature,
+            "objective": self.signature.objective,
+            "labels": self.manifest.labels,
+            "features": [] if self.features is None else self.features.describe(),
+            "transforms": [] if self.preprocessing is None else [step.kind for step in self.preprocessing.steps],
+            "content_types": [JSON, *content_types(self.features)],
+            "variant": variant.name,
+            "metrics": variant.measured.model_dump(),
+            "created": self.manifest.created.isoformat(),
+        }
+
+
+def load_model(version: Version) -> LoadedModel:
+    """Loads the recommended variant of a version: digests checked, engine warmed with its own samples.
+
+    Raises:
+        ArtifactError: The version is damaged.
+        ConfigError: It needs what is not installed here.
+    """
+    manifest = version.read_manifest()
+    signature, preprocessing = manifest.parsed_signature(), _read_preprocessing(manifest)
+    file = manifest.variant(manifest.recommended).file
+    assert file is not None, "the recommended variant always has a file"
+    kind = engine_for(file)
+    if kind == "savedmodel":
+        path = check_saved_model(version.path, manifest)
+    else:
+        path = check_file(version.path, manifest, file)
+    engine = ENGINES[kind](path, signature)
+    check_file(version.path, manifest, SAMPLES_FILE)
+    engine.warm_up(read_samples(version.path).inputs)
+    if preprocessing is not None:
+        preprocessing.run(make_examples(preprocessing.fields))  # imports what decodes files, if it is installed
+    return LoadedModel(version.name, version.number, manifest, signature, engine, preprocessing)
+
+
+def _read_preprocessing(manifest: Manifest) -> Preprocessing | None:
+    """Returns the transforms of a model that takes raw features, None for one that takes tensors alone.
+
+    Raises:
+        ArtifactError: They do not lead to the model's inputs.
+    """
+    preprocessing = manifest.parsed_preprocessing()
+    if preprocessing is None or not preprocessing.steps:
+        return None
+    if not preprocessing.is_fitted:
+        raise ArtifactError(f"The manifest of '{manifest.name}' holds transforms that were never fitted.")
+    found, wanted = (
+        {spec.name: (spec.dtype, spec.shape) for spec in specs}
+        for specs in (preprocessing.outputs, manifest.parsed_signature().inputs)
+    )
+    if found != wanted:
+        raise ArtifactError(
+            f"The transforms of '{manifest.name}' do not lead to the inputs of its signature.",
+            expected=str(wanted),
+            received=str(found),
+        )
+    return preprocessing
+
+
+def _max_examples(specs: Iterable[TensorSpec]) -> int:
+    """Returns how many examples of these tensors fit into _MAX_BATCH_BYTES, at least 1; a free size counts 1."""
+    size = sum(np.dtype(spec.dtype).itemsize * math.prod(size or 1 for size in spec.shape) for spec in specs)
+    return max(1, _MAX_BATCH_BYTES // size)
+
+
+def _check_count(count: int, limit: int) -> None:
+    if count > limit:
+        raise RequestError(
+            f"The request holds {count:,} examples; this model takes at most {limit:,} at a time. Send fewer.",
+            expected=f"at most {limit} examples",
+            received=f"{count} examples",
+        )
+
+
+def _check_pixels(columns: Columns, fields: Iterable[Field]) -> None:
+    """Bounds the images of a request together: each may be a small file that takes seconds to decode."""
+    names = [field.name for field in fields if field.kind == "image"]
+    pixels = sum(count_pixels(data) for name in names for data in columns[name])
+    if pixels > MAX_PIXELS:
+        raise RequestError(
+            f"The images of the request have {pixels:,} pixels; expected at most {MAX_PIXELS:,} in all. Send fewer or "
+            "smaller ones.",
+            expected=f"at most {MAX_PIXELS} pixels",
+            received=f"{pixels} pixels",
+        )
+
+
+def _check_any_token(inputs: Arrays) -> None:
+    """Raises where there is nothing that a token could come after."""
+    (tokens,) = inputs.values()  # (B, T)
+    empty = ~(tokens != PADDING).any(axis=1)
+    if empty.any():
+        raise RequestError(
+            f"The text of example {int(empty.argmax())} is empty; expected at least one token to go on from.",
+            expected="a text",
+            received="an empty text",
+        )
+
+
+def _pick_last(outputs: Arrays, inputs: Arrays) -> Arrays:
+    """Returns what comes after the last token of each example: `(B, T, V)` becomes `(B, V)`."""
+    (tokens,) = inputs.values()
+    positions = last_tokens(tokens)
+    return {name: array[np.arange(len(array)), positions] for name, array in outputs.items()}
