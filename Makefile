@@ -11,7 +11,7 @@ help:
 	@echo "make run     train, compress, publish and serve a digit classifier, then ask it once"
 	@echo "make test    run every test"
 	@echo "make lint    style, types and the laws of the house"
-	@echo "make bench   measure the whole run, and serving against the plain server (needs wrk)"
+	@echo "make bench   measure the whole run, the input pipeline, and serving against the plain server (needs wrk)"
 	@echo "make serve   serve every published model on port 5000"
 	@echo "make clean   remove the environment and everything that was made"
 
@@ -42,6 +42,7 @@ bench: $(VENV)/.installed
 	@command -v wrk > /dev/null || { echo "make bench needs wrk, a load generator: apt-get install wrk"; exit 1; }
 	$(BIN)/python benchmarks/quickstart.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/data.py
 
 serve: $(VENV)/.installed
 	$(BIN)/bmp serve

@@ -186,7 +186,9 @@ class RegressionMeter(Meter):
 
 
 class NextTokenMeter(Meter):
-    """Accuracy of the most probable next token, loss in nats a token, and perplexity, its exponential."""
+    """Accuracy of the most probable next token, loss in nats a token, perplexity, its exponential, and probability,
+    the inverse of that: the geometric mean of what was given to the true tokens.
+    """
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(labels)
@@ -199,9 +201,14 @@ class NextTokenMeter(Meter):
         self._log_loss += _sum_log_loss(outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1))
 
     def result(self) -> dict[str, float]:
-        """Returns accuracy, loss and perplexity."""
+        """Returns probability, accuracy, loss and perplexity."""
         loss = self._log_loss / max(self._count, 1)
-        return {"accuracy": self._hits / max(self._count, 1), "loss": loss, "perplexity": float(np.exp(min(loss, 700)))}
+        return {
+            "probability": float(np.exp(-loss)),
+            "accuracy": self._hits / max(self._count, 1),
+            "loss": loss,
+            "perplexity": float(np.exp(loss)),
+        }
 
 
 @dataclass(frozen=True)
@@ -273,6 +280,19 @@ def _accuracy_metrics() -> "list[keras.metrics.Metric]":
     import tf_keras as keras
 
     return [keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")]
+
+
+def _token_metrics() -> "list[keras.metrics.Metric]":
+    import tensorflow as tf
+    import tf_keras as keras
+
+    class TokenProbability(keras.metrics.MeanMetricWrapper):
+        """The geometric mean of the probability of the true tokens."""
+
+        def result(self) -> "tf.Tensor":
+            return tf.exp(-super().result())
+
+    return [TokenProbability(soft_crossentropy, name="probability"), *_accuracy_metrics()]
 
 
 def _binary_metrics() -> "list[keras.metrics.Metric]":
@@ -351,10 +371,10 @@ OBJECTIVES = Catalog(
         "next_token": Objective(
             "tokens",
             "softmax",
-            "accuracy",
+            "probability",  # not accuracy: eight bits may keep the best guess and spoil all the others
             _spec("probabilities", lambda target: (target.width, len(target.labels))),
             lambda: soft_crossentropy,
-            _accuracy_metrics,
+            _token_metrics,
             NextTokenMeter,
         ),
     },

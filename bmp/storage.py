@@ -2,15 +2,19 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file: a reader, or a machine after a power cut, sees the old bytes or the new, never a mix."""
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file beside its place: it comes there whole and synced at the end, or not at all."""
     aside = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
-        with aside.open("xb") as file:
-            file.write(data)
+        with aside.open("xb", buffering=1 << 20) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -18,6 +22,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replaces a file: a reader, or a machine after a power cut, sees the old bytes or the new, never a mix."""
+    with open_atomically(path) as file:
+        file.write(data)
 
 
 def append_durably(path: Path, line: bytes) -> None:

@@ -5,13 +5,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PROJECT
 
 from bmp.artifact.manifest import check_files
+from bmp.config import list_recipes, load_recipe
+from bmp.data import SOURCES
+from bmp.models import MODELS, look_up_model
+from bmp.objectives import OBJECTIVES
 from bmp.registry import Registry
+from bmp.transforms import TRANSFORMS
+from bmp.transforms.steps import read_step
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -29,6 +37,72 @@ def test_ci_runs_the_checks_and_then_exactly_the_test_command() -> None:
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
 def test_links_lead_somewhere(link: str) -> None:
     assert (PROJECT / link).exists()
+
+
+# === The tables ===
+
+
+def read_table(heading: str) -> dict[str, list[str]]:
+    """The rows of the table whose first column is headed so, by the name in it; the other cells as they stand."""
+    lines = iter(README.splitlines())
+    next(line for line in lines if line.startswith(f"| {heading} |"))
+    next(lines)  # |---|
+    rows = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name.strip("`")] = cells
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("source", SOURCES),
+        ("kind", TRANSFORMS),
+        ("objective", OBJECTIVES),
+        ("`model.build`", MODELS),
+        ("recipe", list_recipes()),
+    ],
+)
+def test_tables_leave_nothing_out(heading: str, names: Iterable[str]) -> None:
+    assert sorted(read_table(heading)) == sorted(names)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_line_of_a_source_can_be_used(name: str) -> None:
+    data = yaml.safe_load(read_table("source")[name][-1].strip("`"))
+    assert data["source"] == name
+    SOURCES.bind(name, data["args"])
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_the_line_of_a_transform_can_be_used(kind: str) -> None:
+    settings = yaml.safe_load(read_table("kind")[kind][-1].strip("`"))
+    assert settings["kind"] == kind
+    read_step(settings)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_score_of_an_objective_is_the_one_that_is_measured(name: str) -> None:
+    assert read_table("objective")[name][2] == OBJECTIVES[name].score
+
+
+def test_the_recipe_shown_is_complete(tmp_path: Path) -> None:
+    (shown,) = (block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "publish:" in block)
+    (tmp_path / "customers.yaml").write_text(shown)
+    recipe = load_recipe(str(tmp_path / "customers.yaml"))
+    SOURCES.bind(recipe.data.source, recipe.data.args)
+    look_up_model(recipe.model.build, recipe.model.args)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_stands_with_its_command(name: str) -> None:
+    assert f"`python train.py {name}" in " ".join(read_table("recipe")[name])
+
+
+# === make run ===
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from bmp.errors import BmpError
 
 _EXAMPLES_A_READ = 512
 _BYTES_A_READ = 4 << 20
+_BYTES_KEPT = 64 << 20
 _DTYPES = {"class": tf.int64, "multilabel": tf.float32, "number": tf.float32, "tokens": tf.int32}
 
 
@@ -98,10 +99,14 @@ class Pipeline:
         return self._read(places, seed, skip=skip, spare=int(smallest < num_shares), train=True)
 
     def in_order(self) -> tf.data.Dataset:
-        """Returns batches of `(inputs, targets)`, once through the split, nothing augmented."""
+        """Returns batches of `(inputs, targets)`, once through the split, nothing augmented.
+
+        A small split is read once and kept: it comes again after every epoch.
+        """
         positions = tf.data.Dataset.range(len(self.split)).batch(self.batch_size)
         places = positions.map(lambda batch: (batch[None], tf.zeros(tf.stack([1, tf.size(batch), 2]), tf.int32)))
-        return self._read(places, 0, skip=0, spare=0, train=False)
+        batches = self._read(places, 0, skip=0, spare=0, train=False)
+        return batches.cache() if len(self.split) * _count_bytes(self.split) <= _BYTES_KEPT else batches
 
     @contextmanager
     def naming_failures(self) -> Iterator[None]:
@@ -164,10 +169,13 @@ def _count_batches(split: Split, batch_size: int) -> int:
     """Returns how many batches are read at a time: a few hundred examples, and no more than some megabytes."""
     if any(field.kind in ("image", "audio", "text") for field in split.source.fields):
         return 1  # whose cost is in the transforms
-    sizes = [
-        np.dtype(spec.dtype).itemsize * math.prod(filter(None, spec.shape)) for spec in split.preprocessing.outputs
-    ]
-    return max(1, min(_EXAMPLES_A_READ, _BYTES_A_READ // max(1, sum(sizes))) // batch_size)
+    return max(1, min(_EXAMPLES_A_READ, _BYTES_A_READ // _count_bytes(split)) // batch_size)
+
+
+def _count_bytes(split: Split) -> int:
+    """Returns the bytes of one example as a model takes it."""
+    specs = split.preprocessing.outputs
+    return max(1, sum(np.dtype(spec.dtype).itemsize * math.prod(filter(None, spec.shape)) for spec in specs))
 
 
 def _deal(array: tf.Tensor, shape: tf.Tensor, spare: int) -> tf.Tensor:

@@ -5,14 +5,10 @@ and targets tell what the records hold.
 """
 
 import io
-import os
 import re
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -23,7 +19,7 @@ from bmp.data.records.manifest import ShardPlan
 from bmp.data.records.packing import Packing
 from bmp.data.records.tfrecord import frame, map_file, unframe
 from bmp.errors import DataError
-from bmp.storage import sync_directory, write_atomically
+from bmp.storage import open_atomically, write_atomically
 from bmp.transforms import Columns, Field
 
 INDEX = -1
@@ -77,7 +73,7 @@ def write_shard(
     """
     index = np.zeros(len(plan), index_dtype(form.target))
     position = offset = 0
-    with _open_aside(directory / plan.records) as file:
+    with open_atomically(directory / plan.records) as file:
         for columns, targets, hashes in batches:
             rows = index[position : position + len(targets)]
             rows["target"], rows["hash"] = targets, hashes
@@ -93,22 +89,6 @@ def write_shard(
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, index, allow_pickle=False)
     write_atomically(directory / plan.index, form.packing.encrypt(buffer.getvalue(), (plan.name, INDEX)))
-
-
-@contextmanager
-def _open_aside(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file beside its place; it comes there whole and synced, or not at all."""
-    aside = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        with aside.open("xb", buffering=1 << 20) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
 
 
 class Shard:
