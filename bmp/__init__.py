@@ -3,15 +3,21 @@
 The map of the house, in the order of a run (`bmp/run.py` reads like this list):
 
     config        a recipe written down: YAML, overrides, one clear sentence for every mistake
-    data          SOURCES       where examples come from, split, batched
-    models        MODELS        networks built from a signature
+    data          SOURCES       where examples come from: checked, split, as records on disk, as batches
+    transforms    TRANSFORMS    raw features to model inputs, described as data; the same in training and serving
+    objectives    OBJECTIVES    what is learned: output, loss, metrics
+    models        MODELS        networks built from a signature, or functions of your own
     distribution  STRATEGIES    which devices take part
-    training      the trainer around `keras.Model.fit`
+    training      OPTIMIZERS, SCHEDULES, and the trainer around `keras.Model.fit`
     artifact      FORMATS       the finished model as a directory: manifest, exported files, proof
-    compression   TECHNIQUES    pruning, quantization
+    compression   pruning, quantization, and the choice among what they yield
     registry      published versions
     run           the whole flow, one line a stage
+    smoke         one prediction by a real server
+    doctor        whether everything is here
     cli           the `bmp` command
+
+Below them all: signature, catalog, plugins, storage, names, errors.
 
 Importing bmp selects Keras 2 (`tf_keras`) for this process and loads nothing heavy.
 """

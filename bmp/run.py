@@ -245,12 +245,12 @@ def _to_remarks(data: Dataset) -> list[str]:
     if report.bad:
         first = report.bad[0]
         lines.append(
-            f"{len(report.bad):,} of {report.examples:,} examples left out; the first: {first.where}: {first.reason}"
+            f"left out: {len(report.bad):,} of {report.examples:,} examples; the first: {first.where}: {first.reason}"
         )
     if report.duplicates:
-        lines.append(f"{report.duplicates:,} examples are copies of others; copies stand in one split")
+        lines.append(f"copies of other examples: {report.duplicates:,}; each stands in the split of the first")
     if report.dropped:
-        lines.append(f"{report.dropped:,} examples left out of a split because a later one holds the same content")
+        lines.append(f"left out of a split because a later one holds the same content: {report.dropped:,}")
     return lines
 
 

@@ -31,7 +31,7 @@ class Answer:
         model: `name/version`.
         said: The answer in words: the most probable class, or the values.
         truth: Of the example, in the same words.
-        inputs: The example, `(*shape)` by input name.
+        inputs: The example, `(*shape)` by name, before any transform where it is of tensors.
     """
 
     url: str
@@ -50,7 +50,7 @@ def ask_server(registry: Registry, name: str, sample: int = 0) -> Answer:
     """
     version = registry.resolve(name)
     manifest, samples = version.read_manifest(), read_samples(version.path)
-    inputs = {key: array[sample] for key, array in samples.inputs.items()}
+    inputs = {key: array[sample] for key, array in (samples.raw or samples.inputs).items()}
     body = {"x_test": {key: array[None].tolist() for key, array in inputs.items()}, "model": name}
     with run_server(registry, name) as url:
         answer, headers = _post(f"{url}/predict", body)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,12 +51,37 @@ class LoadedModel:
         return None if self.preprocessing is None else Features.of(self.preprocessing)
 
     @cached_property
+    def asked(self) -> Signature:
+        """What tensors in a request are: the raw features where all of these are tensors, else the model's inputs.
+
+        Raw features and inputs may look alike, such as numbers before and after they are standardised; what a person
+        has are the raw ones.
+        """
+        if not self.takes_raw_tensors:
+            return self.signature
+        assert self.preprocessing is not None
+        raw = tuple(
+            TensorSpec(field.name, field.dtype, field.shape, field.vocabulary) for field in self.preprocessing.fields
+        )
+        return replace(self.signature, inputs=raw)
+
+    @cached_property
+    def takes_raw_tensors(self) -> bool:
+        """Whether tensors in a request go through transforms."""
+        transforms = self.preprocessing
+        return (
+            transforms is not None
+            and bool(transforms.steps)
+            and all(field.kind == "tensor" for field in transforms.fields)
+        )
+
+    @cached_property
     def max_examples(self) -> int:
         """How many examples one batch may hold, so that what comes out of it fits into memory."""
         return _max_examples(self.signature.outputs)
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Checks a batch against the signature and runs it.
+        """Checks a batch of the model's inputs against the signature and runs it.
 
         Args:
             inputs: `(B, *shape)` by input name.
@@ -87,6 +112,8 @@ class LoadedModel:
             InferenceError: The model answered with NaN or infinity.
         """
         assert self.preprocessing is not None, "only a model with transforms takes raw features"
+        if self.takes_raw_tensors:
+            self.asked.check_inputs(columns)
         count = len(next(iter(columns.values())))
         _check_count(count, min(self.max_examples, _max_examples(self.signature.inputs)))
         _check_pixels(columns, self.preprocessing.fields)

@@ -84,7 +84,7 @@ CASES = {
     "breast_cancer": Case((*STEPS, *PRUNING, *NO_QUANTIZATION), "row"),
     "diabetes": Case((*STEPS, *PRUNING, *QUANTIZATION), "row"),
     "digits": Case((*STEPS, *PRUNING, *NO_QUANTIZATION, "data.batch_size=128"), "tensor"),
-    "digits_lstm": Case((*STEPS, *QUANTIZATION, *SMALL_SPLITS, "model.args.units=[16]"), "row"),
+    "digits_lstm": Case((*STEPS, *QUANTIZATION, *SMALL_SPLITS, "model.args.units=[16]"), "tensor"),
     "docstrings": Case((*STEPS, *QUANTIZATION, *SMALL_SPLITS, "model.args.layers=1"), "text"),
     "lenet5": Case((*STEPS, *PRUNING, *NO_QUANTIZATION, "data.batch_size=256"), "tensor"),
     "mnist": Case((*STEPS, *PRUNING, *QUANTIZATION), "tensor", make_mnist),
@@ -92,7 +92,7 @@ CASES = {
     "shakespeare_char": Case(
         (*STEPS, "train.schedule_args.warmup_steps=1", *NO_QUANTIZATION, "model.args.layers=1"), "text", make_text
     ),
-    "signs": Case((*STEPS, *NO_QUANTIZATION, "model.args.blocks=1", "model.args.stages=2"), "png", make_hands),
+    "signs": Case((*STEPS, *NO_QUANTIZATION, "model.args.filters=[4, 8]"), "png", make_hands),
     "subclassed": Case(("data.args.examples=400", *STEPS, *QUANTIZATION), "tensor"),
     "svm": Case(QUANTIZATION, "row"),
     "wide_binary": Case(("data.args.examples=400", *STEPS, *PRUNING, *NO_QUANTIZATION), "tensor"),

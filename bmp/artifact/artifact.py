@@ -129,9 +129,12 @@ def seal(
         places: File of every variant that is kept.
         measured: Of every variant.
     """
-    samples = data.test.take(slice(0, _NUM_SAMPLES)).load()
+    few = data.test.take(slice(0, _NUM_SAMPLES))
+    samples = few.load()
     outputs = load_runner(places[recommended], data.signature).run(samples.inputs)
-    write_samples(Samples(samples.inputs, outputs, samples.targets), directory)
+    asked_with_tensors = all(field.kind == "tensor" for field in data.preprocessing.fields)
+    raw = few.source.read(few.index) if asked_with_tensors and data.preprocessing.steps else {}
+    write_samples(Samples(samples.inputs, outputs, samples.targets, raw), directory)
     variants = tuple(
         Variant(
             name=variant,

@@ -1,7 +1,7 @@
 """Held-out examples with the answers expected for them; numpy only."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,12 +21,14 @@ class Samples:
     Args:
         inputs: `(N, *shape)` by input name.
         outputs: Of the recommended variant, `(N, *shape)` by output name.
-        targets: True class index, int64 `(N,)`.
+        targets: What is true, `(N, …)` as `bmp.objectives.Target` says.
+        raw: `(N, *shape)` by feature, what a client sends, where transforms lead from tensors to the inputs.
     """
 
     inputs: Arrays
     outputs: Arrays
     targets: np.ndarray
+    raw: Arrays = field(default_factory=dict)
 
 
 def write_samples(samples: Samples, directory: Path) -> None:
@@ -36,6 +38,7 @@ def write_samples(samples: Samples, directory: Path) -> None:
     arrays: dict[str, Any] = {"targets": samples.targets}
     arrays |= {f"input.{name}": array for name, array in samples.inputs.items()}
     arrays |= {f"output.{name}": array for name, array in samples.outputs.items()}
+    arrays |= {f"raw.{name}": array for name, array in samples.raw.items()}
     np.savez_compressed(path, **arrays)
 
 
@@ -48,10 +51,10 @@ def read_samples(directory: Path) -> Samples:
     path = directory / SAMPLES_FILE
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Samples(
-                {name.removeprefix("input."): arrays[name] for name in arrays if name.startswith("input.")},
-                {name.removeprefix("output."): arrays[name] for name in arrays if name.startswith("output.")},
-                arrays["targets"],
+            inputs, outputs, raw = (
+                {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}
+                for kind in ("input.", "output.", "raw.")
             )
+            return Samples(inputs, outputs, arrays["targets"], raw)
     except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{path} holds no samples that can be read: {error}.") from error

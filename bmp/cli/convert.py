@@ -82,7 +82,7 @@ def convert_command(
             raise BmpError(
                 f"The conversion ended half-way: {error}. Mend that, and give the same command again to go on."
             ) from error
-    click.echo(_summarise(manifest, directory))
+    click.echo(_summarise(manifest, directory, encrypt_key_file))
 
 
 @click.command("keygen")
@@ -98,7 +98,7 @@ def keygen_command(file: Path) -> None:
     click.echo(f"a new key is in {file}; keep a copy apart from the records")
 
 
-def _summarise(manifest: "Manifest", directory: Path) -> str:
+def _summarise(manifest: "Manifest", directory: Path, key_file: str | None) -> str:
     splits = ", ".join(f"{name} {count:,}" for name, count in manifest.splits.items())
     bad = f"; {manifest.num_bad:,} that cannot be used left out" if manifest.num_bad else ""
     size_mb = sum(entry.size_bytes for entry in manifest.files.values()) / 1e6
@@ -107,9 +107,10 @@ def _summarise(manifest: "Manifest", directory: Path) -> str:
         *(["encrypted"] if manifest.key_check else []),
     ]
     more = f", {', '.join(how)}" if how else ""
+    key = f", key_file: {key_file}" if key_file else ""
     return (
         f"{sum(manifest.splits.values()):,} examples ({splits}{bad}), {size_mb:,.1f} MB{more}\n"
-        f"use them with  data: {{source: records, args: {{path: {directory}}}}}"
+        f"use them with  data: {{source: records, args: {{path: {directory}{key}}}}}"
     )
 
 

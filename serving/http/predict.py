@@ -41,7 +41,7 @@ def build_predict_door(service: Service, max_body_bytes: int) -> Blueprint:
         body = read_body(max_body_bytes)
         sole, arrays = service.sole_model(), None
         if sole is not None and query.model is None and query.version is None:
-            arrays = decode_rectangle(body, sole.signature)
+            arrays = decode_rectangle(body, sole.asked)
         if sole is not None and arrays is not None:
             return _answer_tensors(sole, arrays, query.top_k)
         message = _join(query, decode_request(body))
@@ -49,7 +49,7 @@ def build_predict_door(service: Service, max_body_bytes: int) -> Blueprint:
         columns = _read_rows(message, model)
         if columns is not None:
             return _answer_raw(model, columns, message.top_k)
-        return _answer_tensors(model, message.to_arrays(model.signature), message.top_k)
+        return _answer_tensors(model, message.to_arrays(model.asked), message.top_k)
 
     return door
 
@@ -136,6 +136,8 @@ def _read_rows(message: Request, model: LoadedModel) -> Columns | None:
 
 
 def _answer_tensors(model: LoadedModel, inputs: Arrays, top_k: int | None) -> Response:
+    if model.takes_raw_tensors:
+        return _answer_raw(model, inputs, top_k)
     model.check_top_k(top_k)
     outputs = model.predict(inputs)
     return _answer(model, outputs, None if top_k is None else model.rank_labels(outputs, top_k, inputs))

@@ -8,13 +8,14 @@ SAMPLES = Samples(
     {"image": np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32), "input.mask": np.ones(4, np.uint8)},
     {"probabilities": np.full((4, 10), 0.1, np.float32), "output.x": np.zeros((4, 1))},
     np.array([3, 1, 4, 1]),
+    {"image": np.arange(4.0)},
 )
 
 
 def test_come_back_bit_by_bit_with_their_names(tmp_path):
     write_samples(SAMPLES, tmp_path)
     read = read_samples(tmp_path)
-    for mine, theirs in ((read.inputs, SAMPLES.inputs), (read.outputs, SAMPLES.outputs)):
+    for mine, theirs in ((read.inputs, SAMPLES.inputs), (read.outputs, SAMPLES.outputs), (read.raw, SAMPLES.raw)):
         assert set(mine) == set(theirs)
         for name, array in theirs.items():
             assert mine[name].dtype == array.dtype

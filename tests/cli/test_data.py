@@ -45,7 +45,7 @@ def test_all_that_is_bad_is_listed():
     rows = "".join(f"{number},{'uv'[number % 2]}\n" for number in range(40))
     Path("rows.csv").write_text(f"a,y\nhuh,u\n{rows}3\n")
     out = describe("csv", "--set", "path=rows.csv", "--set", "target=y")
-    assert "2 examples cannot be used" in out and "rows.csv, line 2: 'a' is 'huh'" in out
+    assert "cannot be used: 2" in out and "rows.csv, line 2: 'a' is 'huh'" in out
     assert "rows.csv, line 43: the row has 1 cells; expected 2" in out
 
 

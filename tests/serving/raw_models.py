@@ -86,6 +86,9 @@ def make_columns(fields: tuple[Field, ...], count: int, seed: int = 0) -> Column
     random = np.random.default_rng(seed)
     columns = {}
     for field in fields:
+        if field.kind == "tensor":
+            columns[field.name] = random.normal(50, 20, (count, *field.shape)).astype(field.dtype)
+            continue
         column = np.empty(count, object)
         column[:] = [MAKERS[field.kind](random) for _ in range(count)]
         columns[field.name] = column.astype(np.float32) if field.kind == "number" else column
@@ -106,6 +109,13 @@ MODELS: dict[str, tuple[tuple[Field, ...], list[dict[str, Any]], str, tuple[int,
         "binary",
         (1,),
         ("died", "survived"),
+    ),
+    "tumours": (
+        (Field("features", "tensor", "float32", (5,)),),
+        [{"kind": "standardise", "fields": ["features"]}],
+        "multiclass",
+        (2,),
+        ("benign", "malignant"),
     ),
     "reviews": (
         (Field("review", "text"),),

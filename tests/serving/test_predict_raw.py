@@ -54,7 +54,7 @@ def to_rows(columns: Columns) -> list[dict[str, Any]]:
     rows = []
     for values in zip(*columns.values(), strict=True):
         cells = ({"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value for value in values)
-        cells = (cell.item() if isinstance(cell, np.generic) else cell for cell in cells)
+        cells = (cell.tolist() if isinstance(cell, np.generic | np.ndarray) else cell for cell in cells)
         rows.append(dict(zip(columns, cells, strict=True)))
     return rows
 
@@ -79,6 +79,23 @@ def test_a_thousand_rows_get_the_answers_of_training(
         reply = post(raw_server, {"instances": to_rows(columns), "model": name})
         assert reply.status_code == 200, reply.text
         np.testing.assert_allclose(reply.json()["prediction"], expect_of_training(model, columns), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("key", ["x_test", "instances"])
+def test_tensors_that_are_transformed_are_sent_as_they_are_in_the_data(
+    raw_server: Server, published: dict[str, Published], key: str
+) -> None:
+    model = published["tumours"]
+    columns = make_columns(model.preprocessing.fields, 40, seed=3)
+    expected = expect_of_training(model, columns)
+    assert np.abs(model.model(columns["features"]).numpy() - expected).max() > 0.01
+    for value in (columns["features"].tolist(), {"features": columns["features"].tolist()}):
+        reply = post(raw_server, {key: value, "top_k": 1}, model="tumours")
+        assert reply.status_code == 200, reply.text
+        np.testing.assert_allclose(reply.json()["prediction"], expected, atol=TOLERANCE)
+        assert len(reply.json()["top_k"]) == 40
+    reply = post(raw_server, {key: [[1, 2, 3]]}, model="tumours")
+    assert reply.status_code == 400 and "(B, 5)" in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("content_type", BODIES)

@@ -119,7 +119,7 @@ def _show_warnings(facts: Facts, console: Console) -> None:
     if facts.contradictions:
         lines.append(f"{facts.contradictions:,} copies are of another class than the first example of their content.")
     if facts.bad:
-        lines.append(f"{len(facts.bad):,} examples cannot be used:")
+        lines.append(f"cannot be used: {len(facts.bad):,}")
         lines += [f"  {bad}" for bad in facts.bad[:_MOST_BAD]]
     if len(facts.bad) > _MOST_BAD:
         lines.append(f"  … and {len(facts.bad) - _MOST_BAD:,} more")

@@ -158,7 +158,9 @@ def find_files(
     """
     root = Path(path)
     if not root.is_dir():
-        raise DataError(f"There is no folder {path}.", expected="a folder", received=path)
+        raise DataError(
+            f"There is no folder {path}. Name yours with data.args.path.", expected="a folder", received=path
+        )
     files: list[LabelledFile] = []
     for split, place in _find_splits(root).items():
         folders: Mapping[str | None, Path] = (

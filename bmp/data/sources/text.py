@@ -153,7 +153,11 @@ def _find(path: str) -> list[Path]:
         return [place]
     files = sorted(file for file in place.rglob("*.txt") if file.is_file() and not file.name.startswith("."))
     if not files:
-        raise DataError(f"There is no text at {path}.", expected="a file, or a folder of .txt files", received=path)
+        raise DataError(
+            f"There is no text at {path}. Name yours with data.args.path.",
+            expected="a file, or a folder of .txt files",
+            received=path,
+        )
     return files
 
 
