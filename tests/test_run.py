@@ -19,6 +19,7 @@ from bmp.errors import ConfigError, DataError, RegistryError, TrainingError
 from bmp.registry import Registry
 from bmp.run import run
 from bmp.training.history import read_history
+from serving.model import load_model
 
 VARIANTS = ["float32", "pruned", "int8", "pruned_int8"]
 
@@ -302,3 +303,27 @@ def test_a_recipe_may_be_named(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="Did you mean 'digits'"):
         run("digit")
     assert not list(tmp_path.iterdir())
+
+
+# === What LiteRT cannot hold ===
+
+
+def test_a_model_that_litert_cannot_hold_is_served_as_saved_model(tmp_path):
+    output = io.StringIO()
+    recipe = load_recipe(
+        "digits_lstm",
+        [f"publish.root={tmp_path / 'registry'}", "train.steps=2", "model.args={units: [4], unroll: false}"],
+    )
+    finished = run(recipe, run_dir=tmp_path / "run", console=Console(file=output, width=200))
+    assert (
+        "LiteRT cannot convert the model 'rnn': the operation TensorListReserve has no LiteRT form" in output.getvalue()
+    )
+    assert "It is served as SavedModel, and no variant is made." in output.getvalue()
+    (variant,) = finished.manifest.variants
+    assert (variant.name, variant.file) == ("float32", "saved_model.pb")
+    check_files(finished.version.path, finished.manifest)
+    loaded = load_model(finished.version)
+    samples = read_samples(finished.version.path)
+    np.testing.assert_allclose(
+        loaded.predict(samples.inputs)["probabilities"], samples.outputs["probabilities"], atol=1e-5
+    )

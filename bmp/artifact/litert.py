@@ -1,5 +1,6 @@
 """LiteRT: what serving runs. Writing needs TensorFlow, running does not."""
 
+import re
 import tempfile
 import warnings
 from collections import OrderedDict
@@ -51,10 +52,18 @@ def write_litert(model: "keras.Model", signature: Signature, path: Path, *, cali
                 warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
                 path.write_bytes(converter.convert())
         except Exception as error:  # the converter raises plain Exception subclasses of its own
-            reason = str(error).strip().splitlines()
-            raise ExportError(
-                f"LiteRT cannot convert the model '{model.name}': {reason[0] if reason else type(error).__name__}"
-            ) from error
+            raise ExportError(f"LiteRT cannot convert the model '{model.name}': {_find_reason(error)}.") from error
+
+
+def _find_reason(error: Exception) -> str:
+    """Returns which operation has no LiteRT form, as far as the converter's pages say so."""
+    text = str(error).strip()
+    named = re.search(r"'(tf\.\w+)' op ([^\n]+)", text) or re.search(r"ops?: (\w+)()", text)
+    if named:
+        return f"the operation {named[1].removeprefix('tf.')} has no LiteRT form: it {named[2]}".removesuffix(
+            ": it "
+        ).rstrip(".")
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 class LiteRTRunner:
