@@ -83,6 +83,7 @@ def run(recipe: Recipe | str, *, run_dir: str | Path | None = None, console: Con
         console=console,
         jit_compile=recipe.train.jit_compile,
     )
+    _check_replicas(trainer.batch_size, strategy.num_replicas_in_sync)
     total_steps = recipe.train.steps or recipe.train.epochs * trainer.steps_per_epoch
     learning_rate = build.schedule(recipe.train.learning_rate, total_steps)
     registry = Registry(recipe.publish.root)
@@ -156,6 +157,16 @@ def _build_model(recipe: Recipe, build: _Builders, data: Dataset) -> "tuple[Any,
     strategy = build.strategy()
     with strategy.scope():
         return strategy, build_model(build.model, data.signature, data.train)
+
+
+def _check_replicas(batch_size: int, replicas: int) -> None:
+    if batch_size < replicas:
+        raise ConfigError(
+            f"A batch of {batch_size} cannot be dealt out to {replicas} replicas; raise data.batch_size, or choose "
+            "distribution.strategy: one_device.",
+            expected=f"at least {replicas}",
+            received=str(batch_size),
+        )
 
 
 def _train(config: TrainConfig, trainer: Trainer, model: "keras.Model", learning_rate: Any) -> History:
