@@ -30,7 +30,7 @@ run: $(VENV)/.installed
 	$(BIN)/bmp try
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ def test_a_table_of_ones_own_ends_in_a_server_that_takes_its_rows(tmp_path: Path
     shown, pictures = execute(PROJECT / "notebooks" / "02_own_data.ipynb", tmp_path)
     assert pictures == 2
     assert "customers.csv, line 702: the row has 3 cells; expected 7" in shown
-    assert "1 of 1,511 examples left out" in shown and "11 examples are copies of others" in shown
+    assert "left out: 1 of 1,511 examples" in shown and "copies of other examples: 11" in shown
     assert "customers/1" in shown and "'yes'" in shown and "Did you mean 'months'?" in shown
     assert (tmp_path / "registry" / "customers" / "1" / "model.tflite").is_file()
 

@@ -175,6 +175,6 @@ def _make_examples(signature: Signature) -> Arrays:
     for spec in signature.inputs:
         shape = (_TRIED, *(size or 1 for size in spec.shape))
         is_whole = np.dtype(spec.dtype).kind in "iu"
-        drawn = random.integers(spec.vocabulary or 2, size=shape) if is_whole else random.normal(size=shape)
+        drawn = random.integers(spec.vocabulary or 2, size=shape) if is_whole else random.normal(scale=30, size=shape)
         examples[spec.name] = drawn.astype(spec.dtype)
     return examples
