@@ -1,6 +1,6 @@
 """OBJECTIVES: what is learned. For each: the output, its activation, the loss, and the metrics.
 
-A loss and the metrics of the progress line are Keras', made when training starts. What a finished file is judged by
+A loss and the metrics of the progress line are built on Keras' own. What a finished file is judged by
 is measured by a `Meter`, in numpy, batch by batch.
 """
 
@@ -220,7 +220,7 @@ class Objective:
         activation: Of the model's last layer, a name that Keras knows.
         score: The metric that choices are made on and promises given for: greater is better, 1 is the best.
         output: Target to the specification of the model's one output.
-        make_loss: Returns Keras' loss.
+        losses: Targets, outputs and label smoothing to the loss of each example, `(B,)`.
         make_metrics: Returns Keras' metrics for the progress line, the score among them.
         meter: Labels to the meter of a finished file.
     """
@@ -229,9 +229,53 @@ class Objective:
     activation: Literal["softmax", "sigmoid", "linear"]
     score: str
     output: Callable[[Target], TensorSpec]
-    make_loss: "Callable[[], keras.losses.Loss | Callable[..., tf.Tensor]]"
+    losses: "Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor]"
     make_metrics: "Callable[[], list[keras.metrics.Metric]]"
     meter: Callable[[tuple[str, ...]], Meter]
+
+    def make_loss(self, label_smoothing: float = 0.0) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
+        """Returns the loss that Keras is compiled with: targets and outputs to the loss of each example, `(B,)`.
+
+        Args:
+            label_smoothing: Share of the probability that goes from the true class to all classes alike.
+
+        Raises:
+            ConfigError: There are no classes to smooth.
+        """
+        self._check_smoothing(label_smoothing)
+
+        def loss(targets: "tf.Tensor", outputs: "tf.Tensor") -> "tf.Tensor":
+            return self.example_losses(targets, outputs, label_smoothing)
+
+        return loss
+
+    def example_losses(self, targets: "tf.Tensor", outputs: "tf.Tensor", label_smoothing: float = 0.0) -> "tf.Tensor":
+        """Returns the loss of each example, float32 `(B,)`: the mean over the tokens of a text, or over its numbers.
+
+        Args:
+            targets: As `Target.kind` describes them; of classes also a probability for each, `(B, C)`.
+            outputs: Of the model, `(B, ...)`, in any precision.
+            label_smoothing: Share of the probability that goes from the true class to all classes alike.
+
+        Raises:
+            ConfigError: There are no classes to smooth.
+        """
+        import tensorflow as tf
+
+        self._check_smoothing(label_smoothing)
+        if outputs.dtype != tf.float32:  # a cast of what is float32 already would hide the softmax from Keras
+            outputs = tf.cast(outputs, tf.float32)
+        losses = self.losses(targets, outputs, label_smoothing)  # (B,) or (B, T)
+        return tf.reduce_mean(losses, axis=list(range(1, losses.shape.rank)))
+
+    def _check_smoothing(self, label_smoothing: float) -> None:
+        if label_smoothing and self.target == "number":
+            raise ConfigError(
+                f"train.label_smoothing is {label_smoothing:g}, but the objective is regression: it moves probability "
+                "from the true class to all classes, and numbers have no classes. Leave it at 0.",
+                expected="0",
+                received=f"{label_smoothing:g}",
+            )
 
 
 def pick_objective(wanted: str, target: Target) -> str:
@@ -256,13 +300,33 @@ def pick_objective(wanted: str, target: Target) -> str:
     return wanted
 
 
-def soft_crossentropy(targets: "tf.Tensor", probabilities: "tf.Tensor") -> "tf.Tensor":
+def soft_crossentropy(targets: "tf.Tensor", probabilities: "tf.Tensor", label_smoothing: float = 0.0) -> "tf.Tensor":
     """Cross-entropy in nats of class indices, or of a probability for each class where examples were mixed."""
+    import tensorflow as tf
     import tf_keras as keras
 
+    # Keras finds the logits behind a softmax: from them the loss is exact also where a probability is 0.
     if targets.shape.rank == probabilities.shape.rank and targets.shape[-1] == probabilities.shape[-1]:
-        return keras.losses.categorical_crossentropy(targets, probabilities)
-    return keras.losses.sparse_categorical_crossentropy(targets, probabilities)
+        return keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+    if not label_smoothing:
+        return keras.losses.sparse_categorical_crossentropy(targets, probabilities)
+    shares = tf.one_hot(tf.reshape(tf.cast(targets, tf.int64), tf.shape(probabilities)[:-1]), probabilities.shape[-1])
+    return keras.losses.categorical_crossentropy(shares, probabilities, label_smoothing=label_smoothing)
+
+
+def _binary_crossentropy(targets: "tf.Tensor", probabilities: "tf.Tensor", label_smoothing: float) -> "tf.Tensor":
+    import tensorflow as tf
+    import tf_keras as keras
+
+    targets = tf.reshape(targets, tf.shape(probabilities))
+    return keras.losses.binary_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+
+
+def _squared_error(targets: "tf.Tensor", values: "tf.Tensor", label_smoothing: float) -> "tf.Tensor":
+    import tensorflow as tf
+    import tf_keras as keras
+
+    return keras.losses.mean_squared_error(tf.reshape(targets, tf.shape(values)), values)
 
 
 def accuracy(targets: "tf.Tensor", probabilities: "tf.Tensor") -> "tf.Tensor":
@@ -313,18 +377,6 @@ def _regression_metrics() -> "list[keras.metrics.Metric]":
     return [keras.metrics.R2Score(name="r2"), keras.metrics.MeanAbsoluteError(name="mae")]
 
 
-def _binary_loss() -> "keras.losses.Loss":
-    import tf_keras as keras
-
-    return keras.losses.BinaryCrossentropy()
-
-
-def _squared_loss() -> "keras.losses.Loss":
-    import tf_keras as keras
-
-    return keras.losses.MeanSquaredError()
-
-
 def _spec(name: str, shape: Callable[[Target], tuple[int, ...]]) -> Callable[[Target], TensorSpec]:
     return lambda target: TensorSpec(name, "float32", shape(target))
 
@@ -337,7 +389,7 @@ OBJECTIVES = Catalog(
             "softmax",
             "accuracy",
             _spec("probabilities", lambda target: (len(target.labels),)),
-            lambda: soft_crossentropy,
+            soft_crossentropy,
             _accuracy_metrics,
             MulticlassMeter,
         ),
@@ -346,7 +398,7 @@ OBJECTIVES = Catalog(
             "sigmoid",
             "accuracy",
             _spec("probability", lambda target: (1,)),
-            _binary_loss,
+            _binary_crossentropy,
             _binary_metrics,
             BinaryMeter,
         ),
@@ -355,7 +407,7 @@ OBJECTIVES = Catalog(
             "sigmoid",
             "f1",
             _spec("probabilities", lambda target: (len(target.labels),)),
-            _binary_loss,
+            _binary_crossentropy,
             _multilabel_metrics,
             MultilabelMeter,
         ),
@@ -364,7 +416,7 @@ OBJECTIVES = Catalog(
             "linear",
             "r2",
             _spec("values", lambda target: (target.width,)),
-            _squared_loss,
+            _squared_error,
             _regression_metrics,
             RegressionMeter,
         ),
@@ -373,7 +425,7 @@ OBJECTIVES = Catalog(
             "softmax",
             "probability",  # not accuracy: eight bits may keep the best guess and spoil all the others
             _spec("probabilities", lambda target: (target.width, len(target.labels))),
-            lambda: soft_crossentropy,
+            soft_crossentropy,
             _token_metrics,
             NextTokenMeter,
         ),

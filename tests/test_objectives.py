@@ -190,3 +190,110 @@ def test_mixed_examples_cost_what_their_shares_say():
     mixed = float(loss(tf.constant([[0.25, 0.75, 0.0]]), outputs)[0])
     pure = [float(loss(tf.constant([index]), outputs)[0]) for index in (0, 1)]
     assert mixed == pytest.approx(0.25 * pure[0] + 0.75 * pure[1], rel=1e-5)
+
+
+def keras_loss(name, smoothing):
+    """What Keras has for an objective; it takes no smoothing of class indices, only of one-hot rows."""
+    if name in ("multiclass", "next_token"):
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+        return lambda targets, outputs: loss(tf.one_hot(targets, outputs.shape[-1]), outputs)
+    if name == "regression":
+        return keras.losses.MeanSquaredError()
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
+    return lambda targets, outputs: loss(tf.reshape(tf.cast(targets, tf.float32), outputs.shape), outputs)
+
+
+def smoothings(name):
+    return [0.0] if name == "regression" else [0.0, 0.1, 0.5]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_loss_is_keras_own(name, jit):
+    random = np.random.default_rng(5)
+    targets, outputs = tf.constant(make_targets(name, random, 16)), tf.constant(make_outputs(name, random, 16))
+    for smoothing in smoothings(name):
+        losses = tf.function(OBJECTIVES[name].make_loss(smoothing), jit_compile=jit)(targets, outputs)
+        assert losses.shape == (16,) and losses.dtype == tf.float32
+        assert float(tf.reduce_mean(losses)) == pytest.approx(
+            float(keras_loss(name, smoothing)(targets, outputs)), 1e-6
+        )
+
+
+def test_the_loss_of_an_example_is_its_own(name):
+    random = np.random.default_rng(6)
+    targets, outputs = make_targets(name, random, 5), make_outputs(name, random, 5)
+    for smoothing in smoothings(name):
+        together = OBJECTIVES[name].example_losses(tf.constant(targets), tf.constant(outputs), smoothing)
+        alone = [
+            OBJECTIVES[name].example_losses(tf.constant(targets[i : i + 1]), tf.constant(outputs[i : i + 1]), smoothing)
+            for i in range(5)
+        ]
+        np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-6)
+    nobody = OBJECTIVES[name].example_losses(tf.constant(targets[:0]), tf.constant(outputs[:0]))
+    assert nobody.shape == (0,)
+
+
+def test_targets_may_have_the_last_axis_that_keras_gives_them(name):
+    random = np.random.default_rng(7)
+    targets, outputs = tf.constant(make_targets(name, random, 5)), tf.constant(make_outputs(name, random, 5))
+    if targets.shape.rank == 1:
+        for smoothing in smoothings(name):
+            plain = OBJECTIVES[name].example_losses(targets, outputs, smoothing)
+            np.testing.assert_array_equal(OBJECTIVES[name].example_losses(targets[:, None], outputs, smoothing), plain)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_outputs_of_half_precision_are_measured_in_float32(name, dtype):
+    random = np.random.default_rng(8)
+    targets, outputs = tf.constant(make_targets(name, random, 9)), tf.constant(make_outputs(name, random, 9))
+    half = tf.cast(outputs, dtype)
+    losses = OBJECTIVES[name].example_losses(targets, half)
+    assert losses.dtype == tf.float32
+    np.testing.assert_array_equal(losses, OBJECTIVES[name].example_losses(targets, tf.cast(half, tf.float32)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["multiclass", "binary", "multilabel", "next_token"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_certain_mistake_still_costs_and_teaches(name, smoothing, jit):
+    """A softmax of -200 is 0 in float32; the loss of its logits is 200."""
+    objective = OBJECTIVES[name]
+    shape = objective.output(TARGETS[name]).shape
+    targets = make_targets(name, np.random.default_rng(9), 4)
+    right = {"multiclass": lambda: np.eye(7)[targets], "next_token": lambda: np.eye(7)[targets]}
+    truth = right.get(name, lambda: targets.reshape(4, *shape))()
+    layer = keras.layers.Activation(objective.activation)
+
+    @tf.function(jit_compile=jit)
+    def measure_gradient(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = tf.reduce_mean(objective.example_losses(tf.constant(targets), layer(logits), smoothing))
+        return loss, tape.gradient(loss, logits)
+
+    loss, gradient = measure_gradient(tf.constant(200 - 400 * truth, tf.float32))
+    assert 150 < float(loss) < 500
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+
+
+def test_smoothing_holds_back_the_certain():
+    objective, sure = OBJECTIVES["multiclass"], tf.constant([[0.998, 0.001, 0.001]])
+    plain, smoothed = (float(objective.example_losses(tf.constant([0]), sure, share)[0]) for share in (0.0, 0.3))
+    assert plain == pytest.approx(-np.log(0.998), rel=1e-3)  # Keras adds 1e-7
+    assert smoothed == pytest.approx(-0.8 * np.log(0.998) - 0.2 * np.log(0.001), rel=1e-5)
+
+
+def test_mixed_examples_are_smoothed_as_well():
+    objective, outputs = OBJECTIVES["multiclass"], tf.constant([[0.7, 0.2, 0.1]])
+    mixed = tf.constant([[0.25, 0.75, 0.0]])
+    found = float(objective.example_losses(mixed, outputs, 0.1)[0])
+    shares = 0.9 * mixed.numpy() + 0.1 / 3
+    assert found == pytest.approx(-np.sum(shares * np.log(outputs.numpy())), rel=1e-6)
+
+
+def test_numbers_cannot_be_smoothed():
+    sentence = "label_smoothing is 0.1, but the objective is regression: it moves probability.*Leave it at 0"
+    with pytest.raises(ConfigError, match=sentence):
+        OBJECTIVES["regression"].make_loss(0.1)
+    with pytest.raises(ConfigError, match=sentence):
+        OBJECTIVES["regression"].example_losses(tf.zeros((2, 2)), tf.zeros((2, 2)), 0.1)

@@ -1,0 +1,195 @@
+"""Which precision layers compute in: what a recipe wants, or what the devices compute faster in."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bmp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+Policy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+_CPU_FLAGS = ("amx_bf16", "avx512_bf16")
+_CLEARLY_FASTER = 1.2
+_PROBE_S = 0.1
+"""How long each of the four timings takes, at least two rounds."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the precision depends on.
+
+    Args:
+        gpu_capability: Compute capability of the GPUs, of different ones the least; None where there is none.
+        cpu_flags: Instructions of the CPU for bfloat16.
+    """
+
+    gpu_capability: tuple[int, int] | None = None
+    cpu_flags: tuple[str, ...] = ()
+
+
+def read_hardware(*, use_gpus: bool = True, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
+    """Returns what this process has.
+
+    Args:
+        use_gpus: Whether training takes place on the GPUs that are there.
+        cpuinfo: Where Linux lists the instructions of the CPU; elsewhere it knows of none.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU") if use_gpus else []
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    capability = min((detail.get("compute_capability", (0, 0)) for detail in details), default=None)
+    words = set(re.findall(r"\w+", cpuinfo.read_text(encoding="utf-8"))) if cpuinfo.is_file() else set()
+    return Hardware(capability, tuple(flag for flag in _CPU_FLAGS if flag in words))
+
+
+def measure_speedup() -> float:
+    """Returns how much faster the CPU computes in bfloat16 than in float32, casts included; takes under a second.
+
+    Of a large dense layer and a large convolution, forward and backward, it is the lesser that counts. Small layers
+    lose by the casts: a whole network of 784-128-10 takes twice as long in mixed_bfloat16 as in float32.
+    """
+    return min(_time(make, "float32") / _time(make, "bfloat16") for make in (_make_dense, _make_convolution))
+
+
+def choose_precision(
+    wanted: str,
+    strategy: str,
+    hardware: Hardware,
+    *,
+    may_time: bool = True,
+    measure: Callable[[], float] = measure_speedup,
+) -> tuple[Policy, str]:
+    """Returns the policy for `keras.mixed_precision`, and why, as the log says it.
+
+    Args:
+        wanted: `auto`, `float32`, `mixed_bfloat16` or `mixed_float16`.
+        strategy: The entry of STRATEGIES in use.
+        hardware: Of the devices in use.
+        may_time: Whether the clock may decide: not where a run must be the same twice, or several processes must
+            decide alike. A CPU stays at float32 then.
+        measure: Returns the speed of bfloat16 on this CPU, as a multiple of that of float32.
+
+    Raises:
+        ConfigError: The strategy cannot train in this precision, or there is none of the name.
+    """
+    if wanted == "auto":
+        return _choose(strategy, hardware, may_time, measure)
+    if wanted == "mixed_float16" and strategy == "parameter_server":
+        raise ConfigError(
+            "train.precision is mixed_float16, whose loss scale TensorFlow cannot keep with "
+            "distribution.strategy: parameter_server. Use mixed_bfloat16 or float32.",
+            expected="mixed_bfloat16 or float32",
+            received=wanted,
+        )
+    warnings: dict[str, tuple[Policy, str]] = {
+        "float32": ("float32", ""),
+        "mixed_bfloat16": ("mixed_bfloat16", _doubt_bfloat16(hardware)),
+        "mixed_float16": ("mixed_float16", _doubt_float16(hardware)),
+    }
+    if wanted not in warnings:
+        raise ConfigError(
+            f"train.precision is '{wanted}'; expected auto, {', '.join(warnings)}.",
+            expected=f"auto, {', '.join(warnings)}",
+            received=wanted,
+        )
+    policy, warning = warnings[wanted]
+    return policy, f"as the recipe says{warning}"
+
+
+def wrap_loss_scale(optimizer: "keras.optimizers.Optimizer", policy: str) -> "keras.optimizers.Optimizer":
+    """Returns the optimizer, for float16 with a dynamic loss scale: small gradients would be 0 in it."""
+    import tf_keras as keras
+
+    return keras.mixed_precision.LossScaleOptimizer(optimizer) if policy == "mixed_float16" else optimizer
+
+
+def _choose(strategy: str, hardware: Hardware, may_time: bool, measure: Callable[[], float]) -> tuple[Policy, str]:
+    if hardware.gpu_capability is not None:
+        return _choose_for_gpu(strategy, hardware.gpu_capability)
+    if not hardware.cpu_flags:
+        return "float32", f"the CPU has no instructions for bfloat16 ({' or '.join(_CPU_FLAGS)})"
+    flags = " and ".join(hardware.cpu_flags)
+    if not may_time:
+        return "float32", (
+            f"the CPU has {flags}, but whether they pay is seen by the clock, which must not decide here; "
+            "set train.precision: mixed_bfloat16 to use them"
+        )
+    speedup = measure()
+    if speedup >= _CLEARLY_FASTER:
+        return (
+            "mixed_bfloat16",
+            f"the CPU has {flags}, and large layers compute {speedup:.1f} times as fast in it, though not small ones",
+        )
+    return "float32", f"the CPU has {flags}, but even large layers compute only {speedup:.1f} times as fast in bfloat16"
+
+
+def _choose_for_gpu(strategy: str, capability: tuple[int, int]) -> tuple[Policy, str]:
+    said = ".".join(map(str, capability))
+    if capability >= (8, 0):
+        return "mixed_bfloat16", f"GPUs of compute capability {said} multiply bfloat16 faster"
+    if capability < (7, 0):
+        return "float32", f"GPUs of compute capability {said} multiply no short numbers faster"
+    if strategy == "parameter_server":
+        return "float32", f"GPUs of compute capability {said} need float16, which parameter_server cannot train in"
+    return "mixed_float16", f"GPUs of compute capability {said} multiply float16 faster"
+
+
+def _doubt_bfloat16(hardware: Hardware) -> str:
+    """Returns what a log should warn of, with the comma before it."""
+    if hardware.gpu_capability is not None:
+        slow = hardware.gpu_capability < (8, 0)
+        return ", though GPUs of a compute capability under 8.0 compute bfloat16 slowly" if slow else ""
+    return "" if hardware.cpu_flags else f", though a CPU without {' or '.join(_CPU_FLAGS)} computes bfloat16 slowly"
+
+
+def _doubt_float16(hardware: Hardware) -> str:
+    return "" if hardware.gpu_capability is not None else ", though a CPU computes float16 many times slower"
+
+
+def _make_dense(dtype: str) -> tuple[Callable[..., Any], list[Any]]:
+    import tensorflow as tf
+
+    def layer(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(tf.cast(x, dtype), tf.cast(weights, dtype))
+
+    return layer, [tf.ones((256, 1024)), tf.ones((1024, 1024))]
+
+
+def _make_convolution(dtype: str) -> tuple[Callable[..., Any], list[Any]]:
+    import tensorflow as tf
+
+    def layer(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d(tf.cast(x, dtype), tf.cast(kernel, dtype), 1, "SAME")
+
+    return layer, [tf.ones((32, 28, 28, 32)), tf.ones((3, 3, 32, 32))]
+
+
+def _time(make: Callable[[str], tuple[Callable[..., Any], list[Any]]], dtype: str) -> float:
+    """Returns the least seconds of a layer forward and backward, on the CPU."""
+    import tensorflow as tf
+
+    with tf.device("/cpu:0"):
+        layer, arrays = make(dtype)
+
+        @tf.function
+        def step() -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(arrays)
+                loss = tf.reduce_sum(tf.cast(layer(*arrays), tf.float32))
+            return tape.gradient(loss, arrays)
+
+        step()  # traced, and what the libraries prepare at the first call
+        least_s, rounds, end_s = math.inf, 0, time.perf_counter() + _PROBE_S
+        while rounds < 2 or time.perf_counter() < end_s:
+            start_s = time.perf_counter()
+            step()
+            least_s, rounds = min(least_s, time.perf_counter() - start_s), rounds + 1
+    return least_s
