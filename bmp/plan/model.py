@@ -1,0 +1,76 @@
+"""The model a recipe describes, built and compiled as training does it, for a plan to look at."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bmp.config import Recipe
+from bmp.data import SOURCES, Dataset
+from bmp.distribution import STRATEGIES
+from bmp.durations import Clock
+from bmp.models import build_model, look_up_model
+from bmp.objectives import OBJECTIVES
+from bmp.plan.cost import refuse_over
+from bmp.training import OPTIMIZERS, SCHEDULES
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+
+@dataclass(frozen=True)
+class Builders:
+    """The catalog entries a recipe names, their arguments filled in."""
+
+    data: Callable[..., Any]
+    model: Callable[..., Any]
+    optimizer: Callable[..., Any]
+    schedule: Callable[..., Any]
+
+
+def look_up(recipe: Recipe) -> Builders:
+    """Looks every name of a recipe up; nothing is read or built yet.
+
+    Raises:
+        ConfigError: A name or an argument is wrong.
+    """
+    if recipe.distribution.strategy != "auto":
+        STRATEGIES.bind(recipe.distribution.strategy, {})
+    return Builders(
+        SOURCES.bind(recipe.data.source, recipe.data.args),
+        look_up_model(recipe.model.build, recipe.model.args),
+        OPTIMIZERS.bind(recipe.train.optimizer, recipe.train.optimizer_args),
+        SCHEDULES.bind(recipe.train.schedule, recipe.train.schedule_args),
+    )
+
+
+def build_compiled(recipe: Recipe, build: Builders, data: Dataset, *, clock: Clock, free_bytes: int) -> "keras.Model":
+    """Returns the model with its optimizer, both with all their variables.
+
+    Raises:
+        ConfigError: The model does not fit the data, or the schedule not the training.
+        TrainingError: The variables alone need more memory than is free.
+    """
+    import tf_keras as keras
+
+    learning_rate = build.schedule(recipe.train.learning_rate, clock)
+    objective = OBJECTIVES[data.signature.objective]
+    keras.utils.set_random_seed(recipe.seed)
+    with refuse_over(free_bytes), _computing_in(recipe.train.precision):
+        model = build_model(build.model, data.signature, data.train)
+        model.compile(build.optimizer(learning_rate), objective.make_loss(), objective.make_metrics())
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    """Sets what new layers compute in; `auto`, which training decides by trying, is planned as float32."""
+    import tf_keras as keras
+
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("float32" if precision == "auto" else precision)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
