@@ -7,17 +7,20 @@ The map of the house, in the order of a run (`bmp/run.py` reads like this list):
     transforms    TRANSFORMS    raw features to model inputs, described as data; the same in training and serving
     objectives    OBJECTIVES    what is learned: output, loss, metrics
     models        MODELS        networks built from a signature, or functions of your own
-    distribution  STRATEGIES    which devices take part
-    training      OPTIMIZERS, SCHEDULES, and the trainer around `keras.Model.fit`
+    distribution  STRATEGIES    which devices and processes take part; the launcher that starts and restarts them
+    training      OPTIMIZERS, SCHEDULES, and the trainer around `keras.Model.fit`: steps, checkpoints, exact resume
     artifact      FORMATS       the finished model as a directory: manifest, exported files, proof
     compression   pruning, quantization, and the choice among what they yield
     registry      published versions
+    runs          the directory of each run, and how it stands
+    attempt       one process's part in a run: who else is there, where the traces go, how it ended
     run           the whole flow, one line a stage
+    plan          what a training will take, before it starts
     smoke         one prediction by a real server
     doctor        whether everything is here
     cli           the `bmp` command
 
-Below them all: signature, catalog, plugins, storage, names, errors.
+Below them all: signature, catalog, plugins, storage, durations, names, errors.
 
 Importing bmp selects Keras 2 (`tf_keras`) for this process and loads nothing heavy.
 """

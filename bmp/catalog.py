@@ -102,9 +102,11 @@ class Catalog(Mapping[str, Entry], Generic[Entry]):
             return TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            detail = problem["msg"][0].lower() + problem["msg"][1:]
+            own = problem["ctx"]["error"] if problem["type"] == "value_error" else None
+            detail = str(own) if own is not None else problem["msg"][0].lower() + problem["msg"][1:]
+            stop = "" if detail.endswith((".", "?")) else "."
             raise ConfigError(
-                f"The {self.kind} '{name}': argument '{key}' is {value!r}, but {detail}.",
+                f"The {self.kind} '{name}': argument '{key}' is {value!r}, but {detail}{stop}",
                 expected=detail,
                 received=repr(value),
             ) from error

@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bmp.durations import read_duration
 from bmp.errors import ConfigError, UnknownNameError, suggest
 from bmp.names import check_model_name
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _is_duration(text: str) -> str:
+    read_duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_is_duration)]
+"""`3 epochs`, `500 steps`, `10 percent`, `30 seconds`: see bmp.durations."""
 
 
 class Section(BaseModel):
@@ -82,10 +92,32 @@ class ModelConfig(Section):
 
 
 class DistributionConfig(Section):
-    """Which devices take part."""
+    """Which devices and processes take part."""
 
-    strategy: str = "mirrored"
-    """An entry of bmp.distribution.STRATEGIES."""
+    strategy: str = "auto"
+    """An entry of bmp.distribution.STRATEGIES; auto decides from the devices and from what started this process."""
+    cpu_replicas: int | None = Field(None, ge=1, le=64)
+    """Replicas on the CPU, in place of GPUs; to see on a machine without them what several replicas do."""
+
+
+class CheckpointConfig(Section):
+    """When the state of a run is written down, so that it goes on from there."""
+
+    every: Duration = "1 epoch"
+    """How often, besides the end of each stage. Seconds are for one process only: several could not agree."""
+    keep: int = Field(3, ge=2)
+    """How many checkpoints of a stage are kept; at least two, so that a torn one has one before it."""
+
+
+class EarlyStoppingConfig(Section):
+    """Ends a training that no longer gets better."""
+
+    patience: Duration
+    """How long it may go on without a better validation; rounded up to whole validations."""
+    metric: str = "auto"
+    """A metric of the validation split such as `val_loss`; auto is the score of the objective."""
+    min_change: float = Field(0.0, ge=0)
+    """A smaller improvement is none."""
 
 
 class TrainConfig(Section):
@@ -95,8 +127,9 @@ class TrainConfig(Section):
     """Passes over the training split."""
     steps: int | None = Field(None, ge=1)
     """Steps in place of epochs, for data too large to be passed over."""
-    validate_every: int | None = Field(None, ge=1)
-    """With `steps`: how many of them lie between two validations, a divisor of `steps`; by default all."""
+    validate_every: Annotated[int, Field(ge=1)] | Duration | None = None
+    """How much lies between two validations, in steps or as a duration that divides the whole; by default one epoch,
+    or with `steps` all of them."""
     optimizer: str = "adam"
     """An entry of bmp.training.OPTIMIZERS."""
     optimizer_args: dict[str, Any] = {}
@@ -106,12 +139,41 @@ class TrainConfig(Section):
     """An entry of bmp.training.SCHEDULES."""
     schedule_args: dict[str, Any] = {}
     """Arguments of the schedule."""
-    jit_compile: bool = False
-    """Whether XLA compiles the step: a minute at the start, several times the speed for a Transformer."""
+    accumulate: int = Field(1, ge=1)
+    """Pieces in which a replica computes its share of a batch, one after the other: the gradient is that of the whole
+    batch, the memory that of a piece."""
+    weight_average: Fraction | None = None
+    """Momentum of a moving average of the weights, such as 0.999, which they end as; null averages nothing."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the probability that goes from the true class to all classes alike, in training only."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """What an example counts in the loss, by the name of its class (1 where none is given); balanced weighs each class
+    by the inverse of its share."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """What layers compute in; weights stay float32. auto is mixed where the devices compute faster so."""
+    jit: Literal["auto"] | bool = "auto"
+    """Whether XLA compiles the step: seconds to a minute at the start, several times the speed for a Transformer.
+    auto times a few steps of each, keeps the faster, and says so."""
+    steps_per_execution: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Steps that TensorFlow runs in one call, which costs about a millisecond. Checkpoints and progress come between
+    calls."""
+    deterministic: bool = False
+    """The same weights to the last bit, run after run and however often a run was interrupted, on the same machine.
+    `jit: auto` is off then: a choice by the clock is not the same twice."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a batch does whose loss or gradient is not a finite number: end the run at the last good weights, or be
+    left out, as if it were not there."""
+    max_skipped: int = Field(3, ge=1)
+    """With `skip`: how many batches may be left out before the run ends all the same."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """Null trains to the end."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights a training ends with: its last, or those of its best validation."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
     @model_validator(mode="after")
     def _divides(self) -> "TrainConfig":
-        if self.validate_every is not None and (self.steps is None or self.steps % self.validate_every):
+        if isinstance(self.validate_every, int) and (self.steps is None or self.steps % self.validate_every):
             raise ValueError(f"validate_every is {self.validate_every}; it must divide steps, which is {self.steps}")
         return self
 
@@ -310,7 +372,8 @@ def _to_config_error(error: ValidationError, recipe: str) -> ConfigError:
         return ConfigError(f"Recipe {recipe}: '{where}' is missing.{more}", expected=where, received="nothing")
     if problem["type"] == "value_error":
         detail = str(problem["ctx"]["error"]).rstrip(".")
-        return ConfigError(f"Recipe {recipe}: {where}: {detail}.{more}", expected=detail, received=received)
+        stop = "" if detail.endswith("?") else "."
+        return ConfigError(f"Recipe {recipe}: {where}: {detail}{stop}{more}", expected=detail, received=received)
     detail = problem["msg"][0].lower() + problem["msg"][1:]
     return ConfigError(
         f"Recipe {recipe}: '{where}' is {received}, but {detail}.{more}", expected=detail, received=received

@@ -118,6 +118,7 @@ def _check_smoke() -> str:
         recipe = load_recipe("digits", [*overrides, f"publish.root={directory}/registry"])
         finished = run(recipe, run_dir=f"{directory}/run", console=Console(file=io.StringIO()))
         answer = ask_server(Registry(recipe.publish.root), recipe.publish.name)
+    assert finished is not None, "a process by itself is the chief"
     accuracy = finished.manifest.variants[0].measured.test_score
     seconds = time.perf_counter() - start
     return f"accuracy {accuracy:.2f} after 3 epochs; {answer.model} answered {answer.said} ({seconds:.0f} s)"

@@ -7,6 +7,8 @@
     ├── SignatureError         arrays that do not fit a model's signature          (ValueError)
     ├── RequestError           a request that cannot be understood                 (ValueError)
     ├── TrainingError          training cannot go on                               (RuntimeError)
+    │   └── CheckpointError    the state of a run cannot be written or read        (OSError)
+    ├── StoppedError           a run was asked to stop, and can go on later        (RuntimeError)
     ├── ExportError            a model cannot be written in a format               (RuntimeError)
     ├── ProofError             an exported file does not do what the model does    (RuntimeError)
     ├── ArtifactError          a model directory is incomplete, altered or foreign (ValueError)
@@ -79,6 +81,29 @@ class TrainingError(BmpError, RuntimeError):
     """Training cannot go on."""
 
     code = "training_failed"
+
+
+class CheckpointError(TrainingError, OSError):
+    """The state of a run cannot be written or read; earlier checkpoints are untouched."""
+
+    code = "checkpoint_failed"
+
+
+class StoppedError(BmpError, RuntimeError):
+    """A run was asked to stop, by SIGTERM or Ctrl-C; its state is on the disk.
+
+    Args:
+        message: What happened and how to go on.
+        exit_code: What the process should end with: 143 after SIGTERM, 130 after Ctrl-C.
+    """
+
+    code = "stopped"
+
+    def __init__(
+        self, message: str, *, expected: str | None = None, received: str | None = None, exit_code: int = 143
+    ) -> None:
+        super().__init__(message, expected=expected, received=received)
+        self.exit_code = exit_code
 
 
 class ExportError(BmpError, RuntimeError):

@@ -3,11 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 from bmp.artifact.artifact import RECIPE_FILE, export_variant, lay_out, seal, write_uncompressed
@@ -15,16 +16,23 @@ from bmp.artifact.manifest import Manifest
 from bmp.artifact.plots import plot_confusion
 from bmp.artifact.proof import Export, evaluate, measure, prove
 from bmp.artifact.table import build_table, explain_verdicts, say_metrics, to_rows
+from bmp.attempt import Attempt, find_attempt
 from bmp.compression import Candidate, choose, make_candidates
-from bmp.config import Recipe, TrainConfig, load_recipe, write_recipe
+from bmp.config import Recipe, TrainConfig, load_recipe
 from bmp.data import SOURCES, Dataset, load_data
 from bmp.distribution import STRATEGIES
+from bmp.distribution.cluster import Cluster
+from bmp.distribution.strategies import Chosen, describe_devices, serve_cluster
+from bmp.durations import Clock
 from bmp.errors import ConfigError, ExportError
 from bmp.models import build_model, look_up_model
 from bmp.objectives import OBJECTIVES
 from bmp.registry import Registry, Version
+from bmp.runs import RunDirectory
 from bmp.training import OPTIMIZERS, SCHEDULES, History, Trainer
+from bmp.training.copies import copy_model, digest_weights, needs_copy
 from bmp.training.history import plot_history, write_history
+from bmp.training.trainer import Place, check_every
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -51,61 +59,103 @@ class Run:
     model: "keras.Model"
 
 
-def run(recipe: Recipe | str, *, run_dir: str | Path | None = None, console: Console | None = None) -> Run:
+def run(
+    recipe: Recipe | str,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Run | None:
     """Trains, compresses, proves and publishes what a recipe describes.
+
+    In a cluster every process calls it; all train, the chief alone exports and publishes.
 
     Args:
         recipe: A recipe, or the name or path of one.
-        run_dir: A new or empty directory; by default a new one under `runs/`.
+        run_dir: A new or empty directory, or that of a run that ended early, which then goes on; by default a new one
+            under `runs/`.
+        resume: Whether to go on with the last unfinished run of this model.
         console: Where progress is shown; by default standard output.
+
+    Returns:
+        What the run leaves behind; None in a process that is not the chief.
 
     Raises:
         ConfigError: The recipe cannot be carried out; nothing has been written.
         DataError: The examples cannot be used; nothing has been written.
         TrainingError: The loss is no longer finite.
+        CheckpointError: The disk is full, or no checkpoint can be read.
+        StoppedError: The process was asked to stop; what it had done is on the disk.
         ExportError: The model cannot be exported.
         ProofError: An exported file does not do what the model does; nothing was published.
         RegistryError: The registry cannot be written to.
     """
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    console = console or Console()
     build = _look_up(recipe)
-    directory = _choose_directory(run_dir, recipe)
-    data = load_data(build.data, recipe.data, recipe.seed, console=console)
-    with console.status("starting TensorFlow"):
-        strategy, model = _build_model(recipe, build, data)
+    attempt = find_attempt(recipe, run_dir, resume, console)
+    if attempt.serves:
+        serve_cluster(attempt.cluster, lambda: _open_for_worker(recipe, build, attempt.cluster))
+    data = load_data(build.data, recipe.data, recipe.seed, console=attempt.console)
+    chosen, policy = _prepare(recipe, build, attempt)
+    with chosen.strategy.scope():
+        model = build_model(build.model, data.signature, data.train)
     trainer = Trainer(
         data,
-        strategy,
+        chosen.strategy,
         build_optimizer=build.optimizer,
         batch_size=len(data.train) if recipe.data.batch_size == "all" else recipe.data.batch_size,
         seed=recipe.seed,
-        console=console,
-        jit_compile=recipe.train.jit_compile,
+        console=attempt.console,
+        config=recipe.train,
+        place=Place(attempt.directory.path, attempt.cluster, attempt.report, attempt.stop),
     )
-    _check_replicas(trainer.batch_size, strategy.num_replicas_in_sync)
-    total_steps = recipe.train.steps or recipe.train.epochs * trainer.steps_per_epoch
-    learning_rate = build.schedule(recipe.train.learning_rate, total_steps)
+    _check_replicas(trainer.batch_size, chosen.strategy.num_replicas_in_sync)
+    epochs, stretch = _divide_steps(recipe.train, trainer)
+    learning_rate = build.schedule(recipe.train.learning_rate, trainer.clock(epochs, stretch))
     registry = Registry(recipe.publish.root)
     registry.check_writable()
-    _make_directory(directory, recipe)
-    _say_plan(console, recipe, data, model, strategy.num_replicas_in_sync)
+    attempt.begin(recipe, data.digest, trainer.objective.score)
+    with attempt.recorded():
+        attempt.tell_environment(describe_devices(chosen.strategy))
+        _say_plan(attempt.console, recipe, data, model, chosen)
+        with attempt.stop.listening():
+            history = _train(recipe.train, trainer, model, epochs, stretch, learning_rate)
+            candidates, fine_tuning, notes = make_candidates(model, recipe.compress, trainer, recipe.seed)
+        history.extend(fine_tuning)
+        if needs_copy(chosen.strategy, policy):
+            candidates = _copy_candidates(candidates, build, data)
+        if not attempt.cluster.is_chief:
+            attempt.wait_for_chief()
+            return None
+        attempt.report("finishing", "export", 0, 0, {})
+        return _conclude(recipe, attempt, candidates, history, data, registry, notes)
 
-    history = _train(recipe.train, trainer, model, learning_rate)
-    candidates, fine_tuning, notes = make_candidates(model, recipe.compress, trainer, recipe.seed)
-    history.extend(fine_tuning)
-    write_history(history, directory / "history.csv")
 
-    artifact = directory / "artifact"
+def _conclude(
+    recipe: Recipe,
+    attempt: Attempt,
+    candidates: list[Candidate],
+    history: History,
+    data: Dataset,
+    registry: Registry,
+    notes: list[str],
+) -> Run:
+    """Exports, proves, chooses and publishes; by the chief alone."""
+    console, directory, model = attempt.console, attempt.directory, candidates[0].model
+    write_history(history, directory.history_file)
+    artifact = directory.artifact
+    shutil.rmtree(artifact, ignore_errors=True)  # of an attempt that ended in the middle of it
+    artifact.mkdir()
     with console.status("exporting and proving"):
         uncompressed, remarks = write_uncompressed(model, data.signature, artifact, data.validation)
         exports, unconvertible = _export(candidates, uncompressed, data, artifact)
         evidence = prove(exports, data.validation)
+        score = OBJECTIVES[data.signature.objective].score
         choice = choose(
             {name: found.validation_score for name, found in evidence.items()},
             {name: found.gzip_bytes for name, found in evidence.items()},
             recipe.compress.max_drop,
-            trainer.objective.score,
+            score,
         )
         measured = measure(exports, evidence, data.test)
         recommended = next(export for export in exports if export.name == choice.recommended)
@@ -121,12 +171,26 @@ def run(recipe: Recipe | str, *, run_dir: str | Path | None = None, console: Con
         verdicts=choice.verdicts,
         places=lay_out(exports, choice.recommended, choice.passed, artifact),
         measured=measured,
+        run=attempt.run_id,
     )
-    (directory / "variants.json").write_text(json.dumps(to_rows(manifest), indent=2) + "\n", encoding="utf-8")
-    version = registry.publish(artifact, recipe.publish.name)
+    directory.variants_file.write_text(json.dumps(to_rows(manifest), indent=2) + "\n", encoding="utf-8")
+    version = _find_published(registry, recipe.publish.name, attempt) or registry.publish(artifact, recipe.publish.name)
     shutil.rmtree(artifact)  # published now; the run directory keeps the records
-    _say_result(console, directory, manifest, version, registry, [*notes, *remarks, *unconvertible])
-    return Run(directory, version, manifest, history, data, model)
+    attempt.finish(f"{version.name}/{version.number}")
+    digest = digest_weights(model.get_weights())
+    _say_result(console, directory.path, manifest, version, registry, [*notes, *remarks, *unconvertible], digest)
+    return Run(directory.path, version, manifest, history, data, model)
+
+
+def _find_published(registry: Registry, name: str, attempt: Attempt) -> Version | None:
+    """Returns what an attempt published that was ended before it could write that down."""
+    if not attempt.is_resumed:
+        return None
+    for number in reversed(registry.versions(name)):
+        version = registry.get(name, number)
+        if version.read_manifest().lineage.run == attempt.run_id:
+            return version
+    return None
 
 
 @dataclass(frozen=True)
@@ -150,13 +214,38 @@ def _look_up(recipe: Recipe) -> _Builders:
     )
 
 
-def _build_model(recipe: Recipe, build: _Builders, data: Dataset) -> "tuple[Any, keras.Model]":
-    import tf_keras as keras
+def _open_for_worker(recipe: Recipe, build: _Builders, cluster: Cluster) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Returns what reads training examples for a coordinator; each worker goes through them from another place on."""
+    data = load_data(build.data, recipe.data, recipe.seed)
+    from bmp.data.pipeline import Pipeline
 
-    keras.utils.set_random_seed(recipe.seed)
-    strategy = build.strategy()
-    with strategy.scope():
-        return strategy, build_model(build.model, data.signature, data.train)
+    pipeline, count = Pipeline(data.train, len(data.train)), len(data.train)
+    start = cluster.task_index * count // len(cluster.spec["worker"])
+    return lambda positions: pipeline.fetch((positions + start) % count)
+
+
+def _prepare(recipe: Recipe, build: _Builders, attempt: Attempt) -> tuple[Chosen, str]:
+    """Starts TensorFlow: the strategy first, which must come before anything else; then precision and seeds."""
+    check_every(recipe.train, attempt.cluster.num_processes)
+    with attempt.console.status("starting TensorFlow"):
+        import tensorflow as tf
+        import tf_keras as keras
+
+        from bmp.training.precision import choose_precision, read_hardware
+
+        chosen = build.strategy(attempt.cluster, recipe.distribution.cpu_replicas)
+        may_time = not recipe.train.deterministic and attempt.cluster.num_processes == 1
+        on_gpus = "GPU" in " ".join(describe_devices(chosen.strategy))
+        policy, why = choose_precision(
+            recipe.train.precision, chosen.name, read_hardware(use_gpus=on_gpus), may_time=may_time
+        )
+        if recipe.train.precision != "float32":
+            attempt.console.print(f"precision: {policy}: {why}", highlight=False, soft_wrap=True)
+        keras.mixed_precision.set_global_policy(policy)
+        keras.utils.set_random_seed(recipe.seed)
+        if recipe.train.deterministic:
+            tf.config.experimental.enable_op_determinism()
+    return chosen, policy
 
 
 def _check_replicas(batch_size: int, replicas: int) -> None:
@@ -169,14 +258,57 @@ def _check_replicas(batch_size: int, replicas: int) -> None:
         )
 
 
-def _train(config: TrainConfig, trainer: Trainer, model: "keras.Model", learning_rate: Any) -> History:
+def _divide_steps(config: TrainConfig, trainer: Trainer) -> tuple[int, int]:
+    """Returns validations, and the steps before each.
+
+    Raises:
+        ConfigError: `train.validate_every` does not divide the training.
+    """
+    total = config.steps or config.epochs * trainer.steps_per_epoch
+    if config.validate_every is None:
+        stretch = total if config.steps else trainer.steps_per_epoch
+    elif isinstance(config.validate_every, int):
+        stretch = config.validate_every
+    else:
+        stretch = Clock(total, trainer.steps_per_epoch).to_steps(config.validate_every)
+    if not stretch or total % stretch:
+        raise ConfigError(
+            f"train.validate_every is '{config.validate_every}', {stretch:,} steps; it must divide the training, which "
+            f"has {total:,} steps.",
+            expected=f"a divisor of {total}",
+            received=str(stretch),
+        )
+    return total // stretch, stretch
+
+
+def _train(
+    config: TrainConfig, trainer: Trainer, model: "keras.Model", epochs: int, stretch: int, learning_rate: Any
+) -> History:
     """Fits a model; one that its builder has fitted already has no trainable weight, and stays as it is."""
     if not model.trainable_weights:
         return History()
-    if config.steps is None:
-        return trainer.fit(model, epochs=config.epochs, learning_rate=learning_rate)
-    stretch = config.validate_every or config.steps
-    return trainer.fit(model, epochs=config.steps // stretch, steps_per_epoch=stretch, learning_rate=learning_rate)
+    from bmp.training.callbacks import KeepBest
+
+    return trainer.fit(
+        model,
+        epochs=epochs,
+        steps_per_epoch=stretch,
+        learning_rate=learning_rate,
+        average=config.weight_average,
+        early_stopping=config.early_stopping,
+        callbacks=[KeepBest(trainer.objective.score)] if config.keep == "best" else [],
+    )
+
+
+def _copy_candidates(candidates: list[Candidate], build: _Builders, data: Dataset) -> list[Candidate]:
+    """Returns the candidates as models of this process alone, in float32: what is exported and measured."""
+    copies: dict[int, keras.Model] = {}
+    for candidate in candidates:
+        if id(candidate.model) not in copies:
+            is_first = candidate.model is candidates[0].model
+            rebuild = (lambda: build_model(build.model, data.signature, data.train)) if is_first else None
+            copies[id(candidate.model)] = copy_model(candidate.model, rebuild)
+    return [replace(candidate, model=copies[id(candidate.model)]) for candidate in candidates]
 
 
 def _export(
@@ -197,52 +329,35 @@ def _export(
     return exports, notes
 
 
-def _plot(directory: Path, history: History, recommended: Export, data: Dataset) -> list[Path]:
+def _plot(directory: RunDirectory, history: History, recommended: Export, data: Dataset) -> list[Path]:
     """Draws what a run has to show: its epochs, and where the recommended file errs on the test split."""
     plots = []
     if len(history):
-        plots.append(directory / "history.png")
+        plots.append(directory.history_plot)
         plot_history(history, OBJECTIVES[data.signature.objective].score, plots[-1])
     confusion = evaluate(recommended.load(), data.test).confusion()
     if confusion is not None:
-        plots.append(directory / "confusion.png")
+        plots.append(directory.confusion_plot)
         plot_confusion(confusion, data.labels, plots[-1])
     return plots
 
 
-def _choose_directory(run_dir: str | Path | None, recipe: Recipe) -> Path:
-    """Returns where the run directory will be; nothing is made yet."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{recipe.publish.name}-{stamp}"
-    if directory.exists() and not directory.is_dir():
-        raise ConfigError(f"The run directory {directory} cannot be made: it is a file. Name a new one.")
-    if directory.is_dir() and any(directory.iterdir()):
-        raise ConfigError(f"The run directory {directory} is not empty; name a new one.")
-    return directory
-
-
-def _make_directory(directory: Path, recipe: Recipe) -> None:
-    """Makes the run directory, the resolved recipe in it."""
-    try:
-        (directory / "artifact").mkdir(parents=True)
-        write_recipe(recipe, directory / "recipe.yaml")
-    except OSError as error:
-        raise ConfigError(f"The run directory {directory} cannot be made: {error}.") from error
-
-
-def _add_records(directory: Path, artifact: Path, plots: list[Path]) -> None:
+def _add_records(directory: RunDirectory, artifact: Path, plots: list[Path]) -> None:
     (artifact / "bmp" / "plots").mkdir(parents=True)
-    shutil.copy(directory / "recipe.yaml", artifact / RECIPE_FILE)
-    shutil.copy(directory / "history.csv", artifact / "bmp" / "history.csv")
+    shutil.copy(directory.recipe_file, artifact / RECIPE_FILE)
+    shutil.copy(directory.history_file, artifact / "bmp" / "history.csv")
     for plot in plots:
         shutil.copy(plot, artifact / "bmp" / "plots" / plot.name)
 
 
-def _say_plan(console: Console, recipe: Recipe, data: Dataset, model: "keras.Model", replicas: int) -> None:
+def _say_plan(console: Console, recipe: Recipe, data: Dataset, model: "keras.Model", chosen: Chosen) -> None:
     splits = f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples"
     for line in _to_remarks(data):
         console.print(line, highlight=False, soft_wrap=True)
-    where = f"{recipe.distribution.strategy}, {replicas} replica{'s' if replicas > 1 else ''}"
+    replicas = chosen.strategy.num_replicas_in_sync
+    where = f"{chosen.name}, {replicas} replica{'s' if replicas > 1 else ''}"
+    if recipe.distribution.strategy == "auto":
+        where += f" ({chosen.reason})"
     console.print(
         f"{recipe.publish.name}: {splits}; {model.name} of {model.count_params():,} parameters; {where}",
         highlight=False,
@@ -266,7 +381,13 @@ def _to_remarks(data: Dataset) -> list[str]:
 
 
 def _say_result(
-    console: Console, directory: Path, manifest: Manifest, version: Version, registry: Registry, notes: list[str]
+    console: Console,
+    directory: Path,
+    manifest: Manifest,
+    version: Version,
+    registry: Registry,
+    notes: list[str],
+    digest: str,
 ) -> None:
     serve = f"bmp serve --model {version.name}"
     if registry.root != Path("registry"):
@@ -277,6 +398,7 @@ def _say_result(
         console.print(line, highlight=False, soft_wrap=True)
     metrics = say_metrics(manifest.variant(manifest.recommended).measured.test_metrics)
     console.print(f"test       {metrics}", highlight=False, soft_wrap=True)
+    console.print(f"weights    sha256 {digest}", highlight=False, soft_wrap=True)
     console.print(f"records    {directory}", highlight=False, soft_wrap=True)
     console.print(f"published  {version.path}  (version {version.number})", highlight=False, soft_wrap=True)
     console.print(f"serve it   {serve}", highlight=False, soft_wrap=True)

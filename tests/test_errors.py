@@ -13,6 +13,8 @@ BUILTINS = {
     "SignatureError": ValueError,
     "RequestError": ValueError,
     "TrainingError": RuntimeError,
+    "CheckpointError": OSError,
+    "StoppedError": RuntimeError,
     "ExportError": RuntimeError,
     "ProofError": RuntimeError,
     "ArtifactError": ValueError,

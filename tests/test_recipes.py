@@ -22,7 +22,7 @@ from serving.app import create_app
 from serving.model import load_model
 from serving.settings import Settings
 
-STEPS = ("train.steps=3", "train.validate_every=null", "train.jit_compile=false")
+STEPS = ("train.steps=3", "train.validate_every=null", "train.jit=false")
 PRUNING = ("compress.pruning.epochs=1",)
 QUANTIZATION = ("compress.quantization.calibration_examples=16",)
 NO_QUANTIZATION = ("compress.quantization=null",)  # where another recipe of such layers is quantized here

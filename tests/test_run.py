@@ -130,8 +130,16 @@ def test_the_run_directory_keeps_the_records_and_nothing_else(quick_run):
         "history.png",
         "confusion.png",
         "variants.json",
+        "README.md",
+        "status.json",
+        "environment.json",
+        "control/data",
+    } | {name for name in list_files(quick_run.directory) if name.startswith(("checkpoints/", "tensorboard/"))}
+    assert {entry.name for entry in quick_run.directory.iterdir() if entry.is_dir()} == {
+        "checkpoints",
+        "control",
+        "tensorboard",
     }
-    assert not [entry for entry in quick_run.directory.iterdir() if entry.is_dir()]
     published = quick_run.version.path / "bmp"
     for mine, theirs in (("recipe.yaml",) * 2, ("history.csv",) * 2, ("history.png", "plots/history.png")):
         assert (quick_run.directory / mine).read_bytes() == (published / theirs).read_bytes()
@@ -213,7 +221,7 @@ def test_the_run_directory_is_new_and_named_after_the_model(second):
 def test_what_is_printed_ends_with_how_to_serve_it(second):
     result, output, _ = second
     lines = output.splitlines()
-    assert lines[0].startswith("digits: 1,") and "cnn of" in lines[0] and "mirrored, 1 replica" in lines[0]
+    assert lines[0].startswith("digits: 1,") and "cnn of" in lines[0] and "one_device, 1 replica (this machine has" in lines[0]
     assert sum("examples/s" in line for line in lines) == 4
     assert [line.split()[0] for line in lines if len(line.split()) == 9 and "%" in line] == VARIANTS
     assert lines[-1].split() == ["serve", "it", "bmp", "serve", "--model", "digits"]
@@ -250,7 +258,7 @@ def attempt(tmp_path, monkeypatch):
         (["data.transforms=[{kind: standardize, fields: [image]}]"], "Did you mean 'standardise'?"),
         (["data.objective=regression"], "that is learned as multiclass"),
         (["distribution.strategy=miror"], "Did you mean 'mirrored'?"),
-        (["train.optimizer=adagrad"], "No optimizer is named 'adagrad'"),
+        (["train.optimizer=adagard"], "No optimizer is named 'adagard'"),
         (["data.args.name=mnist"], "argument 'name' is 'mnist'"),
         (["data.args={}"], "needs the argument 'name'"),
         (["model.args.hidden=[3]"], "takes no argument 'hidden'"),

@@ -115,6 +115,7 @@ def seal(
     verdicts: Mapping[str, str],
     places: Mapping[str, Path],
     measured: Mapping[str, Measurement],
+    run: str | None = None,
 ) -> Manifest:
     """Writes samples and manifest: after this the directory is complete, and nothing in it may change.
 
@@ -128,6 +129,7 @@ def seal(
         verdicts: Of every variant, also of those that were refused.
         places: File of every variant that is kept.
         measured: Of every variant.
+        run: Which run made it.
     """
     few = data.test.take(slice(0, _NUM_SAMPLES))
     samples = few.load()
@@ -155,14 +157,14 @@ def seal(
         recommended=recommended,
         max_drop=max_drop,
         variants=variants,
-        lineage=_lineage(directory, data),
+        lineage=_lineage(directory, data, run),
         files=digest_files(directory),
     )
     write_manifest(manifest, directory)
     return manifest
 
 
-def _lineage(directory: Path, data: Dataset) -> Lineage:
+def _lineage(directory: Path, data: Dataset, run: str | None) -> Lineage:
     packages = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
     return Lineage(
         recipe_sha256=digest_file(directory / RECIPE_FILE).sha256,
@@ -171,4 +173,5 @@ def _lineage(directory: Path, data: Dataset) -> Lineage:
         code_version=bmp.__version__,
         packages={package: version(package) for package in packages},
         machine=f"{platform.machine()}, {os.cpu_count()} cores",
+        run=run,
     )

@@ -73,6 +73,8 @@ class Lineage(_Entry):
     """Versions of the packages that made it."""
     machine: str
     """Processor and cores that the latencies were measured on."""
+    run: str | None = None
+    """Directory and start of the run that made it."""
 
 
 class Manifest(_Entry):

@@ -1,13 +1,10 @@
 """The bmp command; `python -m bmp` is the same."""
 
-import faulthandler
 import importlib.util
 import os
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,19 @@ import numpy as np
 
 import bmp
 from bmp.cli.data import data_group
-from bmp.errors import BmpError, ConfigError, NotFoundError
+from bmp.cli.launch import launch_command
+from bmp.cli.plan import plan_command
+from bmp.cli.runs import runs_group
+from bmp.cli.tensorflow import check_can_train, hold_back_stderr
+from bmp.errors import (
+    BmpError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NotFoundError,
+    StoppedError,
+    TrainingError,
+)
 
 _SHADES = " .:-=+*#%@"
 _registry_option = click.option(
@@ -29,8 +38,25 @@ _registry_option = click.option(
 )
 
 
+def _exit_code(error: BmpError) -> int:
+    """Returns what a program, such as the launcher, can tell a failure by.
+
+    2: what was asked for is wrong. 3: training cannot go on, and would not at a second try. 75: the disk is full.
+    143 and 130: stopped as asked. 1: anything else.
+    """
+    if isinstance(error, StoppedError):
+        return error.exit_code
+    kinds: list[tuple[type[BmpError], int]] = [
+        (CheckpointError, 75),
+        (TrainingError, 3),
+        (DataError, 3),
+        (ConfigError, 2),
+    ]
+    return next((code for kind, code in kinds if isinstance(error, kind)), 1)
+
+
 class _Command(click.Group):
-    """Says a mistake in one sentence: exit code 2 for what was asked for, 1 for what went wrong."""
+    """Says a mistake in one sentence, and ends with a code that says of which kind it is."""
 
     def invoke(self, context: click.Context) -> Any:
         """Runs a command."""
@@ -38,7 +64,7 @@ class _Command(click.Group):
             return super().invoke(context)
         except BmpError as error:
             click.echo(f"bmp: {error}", err=True)
-            context.exit(2 if isinstance(error, ConfigError) else 1)
+            context.exit(_exit_code(error))
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,56 +74,44 @@ def main() -> None:
 
 
 main.add_command(data_group)
+main.add_command(launch_command)
+main.add_command(plan_command)
+main.add_command(runs_group)
 
 
 @main.command("run")
-@click.argument("recipe", default="digits")
+@click.argument("recipe", required=False)
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key of the recipe.")
-@click.option("--run-dir", metavar="DIR", help="New directory for recipe, history and table.  [runs/NAME-TIME]")
+@click.option(
+    "--run-dir", metavar="DIR", help="Directory of the run; one of a run that ended early goes on.  [runs/NAME-TIME]"
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with the last unfinished run of this model, or the one in --run-dir."
+)
 @click.option("--verbose", is_flag=True, help="Show TensorFlow's own messages as well.")
-def run_command(recipe: str, overrides: tuple[str, ...], run_dir: str | None, verbose: bool) -> None:
+def run_command(
+    recipe: str | None, overrides: tuple[str, ...], run_dir: str | None, resume: bool, verbose: bool
+) -> None:
     """Train, compress, prove and publish a recipe.
 
-    RECIPE is the name of a shipped one (digits, if none is given) or the path of a .yaml file.
+    RECIPE is the name of a shipped one (digits, if none is given) or the path of a .yaml file. With --run-dir of a run
+    that was begun it may be left out: the run goes on with its own.
     """
     from bmp.config import load_recipe
+    from bmp.runs import RunDirectory
 
-    resolved = load_recipe(recipe, overrides)
-    missing = [name for name in ("tensorflow", "tf_keras", "sklearn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BmpError(
-            f"This installation can serve but not train: {', '.join(missing)} is missing. "
-            "Run 'pip install -r requirements.txt'."
-        )
+    begun = RunDirectory(run_dir) if run_dir is not None and RunDirectory(run_dir).exists() else None
+    own = str(begun.recipe_file) if begun is not None else "digits"
+    resolved = load_recipe(recipe or own, overrides)
+    if begun is not None and begun.read_status().state == "finished":
+        click.echo(f"bmp: the run in {run_dir} is finished: it published {begun.read_status().published}")
+        return
+    check_can_train()
     from bmp.run import run
 
-    with nullcontext() if verbose else _hold_back_stderr():
-        run(resolved, run_dir=run_dir)
-
-
-@contextmanager
-def _hold_back_stderr() -> Iterator[None]:
-    """Keeps TensorFlow's start-up chatter from burying our own lines; whatever it said is shown on a failure.
-
-    It comes from C++, written to the file descriptor, partly before any log level can be set.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "wb") as stderr:
-        faulthandler.enable(stderr)  # a crash in native code is told where a person sees it
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except (BmpError, KeyboardInterrupt):
-            raise
-        except BaseException:
-            held.seek(0)
-            stderr.write(held.read())
-            stderr.flush()
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr.fileno(), 2)
-            faulthandler.disable()
+    is_logged = verbose or "BMP_HEARTBEAT_FILE" in os.environ  # the log of a rank holds everything, stack dumps too
+    with nullcontext() if is_logged else hold_back_stderr():
+        run(resolved, run_dir=run_dir, resume=resume)
 
 
 @main.command("serve")
@@ -249,7 +263,7 @@ def doctor_command(registry: str) -> None:
     from bmp.doctor import run_checks
 
     failed = False
-    with _hold_back_stderr():
+    with hold_back_stderr():
         for check in run_checks(registry):
             failed |= not check.passed
             click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")

@@ -47,13 +47,19 @@ class Pipeline:
         """Steps one pass takes; the last one may be smaller."""
         return math.ceil(len(self.split) / self.batch_size)
 
+    def weighs(self, num_shares: int) -> bool:
+        """Returns whether batches for so many replicas carry weights: where some step has no equal shares."""
+        return any(length % num_shares for length in (self.batch_size, len(self.split) % self.batch_size))
+
     def shuffled(
         self, seed: int, *, first_step: int = 0, num_shares: int = 1, first_share: int = 0, local_shares: int = 1
     ) -> tf.data.Dataset:
         """Returns endless batches of `(inputs, targets)`, each epoch in an order of its own.
 
         Every step is one global batch, dealt out in `num_shares` runs of neighbouring positions, a share each
-        replica. This process yields, step after step, the shares from `first_share` on.
+        replica. This process yields, step after step, the shares from `first_share` on. Where shares differ in size
+        (`weighs`), batches are `(inputs, targets, weights)`: float32 `(b,)`, what each example counts in the mean over
+        the global batch. A replica that would have none gets one that counts 0: layers may rely on having examples.
 
         Args:
             seed: Of the order, and of augmentation.
@@ -74,39 +80,57 @@ class Pipeline:
         reads_per_epoch = reads + (count % size > 0)
         rest = tf.constant([full, 1, count % size], tf.int64)
 
-        def place(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def place(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             read, share = element // local_shares, first_share + element % local_shares
             epoch, number = read // reads_per_epoch, read % reads_per_epoch
             first = number * stretch  # of the epoch's steps
             read_as = tf.stack([first, tf.minimum(full - first, stretch), tf.constant(size, tf.int64)])
             first, steps, length = tf.unstack(tf.where(number == reads, rest, read_as))
             starts = (first + tf.range(steps)) * size  # (k,)
-            share_of_batch = tf.range(length * share // num_shares, length * (share + 1) // num_shares)
+            share_of_batch, weights = _take_share(length, share, num_shares)  # (b,), (b,)
             positions = tf.reshape(starts[:, None] + share_of_batch[None, :], [-1])
-            key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            padded = tf.concat([positions, [0]], axis=0)  # a share of a small last batch may be empty; the op's may not
-            shuffled = tf.random.experimental.index_shuffle(padded, key, count - 1)[:-1]
+            shuffled = _shuffle(positions, seed, epoch, count)
             seen = epoch * count + positions  # examples consumed before each one, over all epochs
             seeds = tf.stack([seen % 2**31, (seen // 2**31 + seed) % 2**31], axis=1)
-            return tf.reshape(shuffled, [steps, -1]), tf.cast(tf.reshape(seeds, [steps, -1, 2]), tf.int32)
+            return (
+                tf.reshape(shuffled, [steps, -1]),
+                tf.cast(tf.reshape(seeds, [steps, -1, 2]), tf.int32),
+                tf.repeat(weights[None], steps, axis=0),
+            )
 
         epoch, step = divmod(first_step, self.steps_per_epoch)
         first_read = epoch * reads_per_epoch + (reads if step == full else step // stretch)
         elements = tf.data.Dataset.range(first_read * local_shares, np.iinfo(np.int64).max)
         places = elements.map(place, num_parallel_calls=self._parallel, deterministic=True)
         skip = 0 if step == full else step % stretch * local_shares
-        smallest = count % size or size
-        return self._read(places, seed, skip=skip, spare=int(smallest < num_shares), train=True)
+        return self._read(places, seed, skip=skip, weighs=self.weighs(num_shares), train=True)
 
-    def in_order(self) -> tf.data.Dataset:
+    def numbers_at(self, seed: int, step: int) -> np.ndarray:
+        """Returns the numbers in the source, int64 `(B,)`, of the examples that `shuffled` yields at a step."""
+        epoch, step = divmod(step, self.steps_per_epoch)
+        start = step * self.batch_size
+        positions = tf.range(start, min(start + self.batch_size, len(self.split)), dtype=tf.int64)
+        return self.split.index[_shuffle(positions, seed, tf.constant(epoch, tf.int64), len(self.split)).numpy()]
+
+    def in_order(self, *, num_shares: int = 1, first_share: int = 0, local_shares: int = 1) -> tf.data.Dataset:
         """Returns batches of `(inputs, targets)`, once through the split, nothing augmented.
 
-        A small split is read once and kept: it comes again after every epoch.
+        Dealt out as `shuffled` does it, with weights where shares differ. A small split is read once and kept: it
+        comes again after every epoch.
         """
-        positions = tf.data.Dataset.range(len(self.split)).batch(self.batch_size)
-        places = positions.map(lambda batch: (batch[None], tf.zeros(tf.stack([1, tf.size(batch), 2]), tf.int32)))
-        batches = self._read(places, 0, skip=0, spare=0, train=False)
-        return batches.cache() if len(self.split) * _count_bytes(self.split) <= _BYTES_KEPT else batches
+        size, count = self.batch_size, len(self.split)
+
+        def place(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            start = element // local_shares * size
+            share_of_batch, weights = _take_share(
+                tf.minimum(count - start, size), first_share + element % local_shares, num_shares
+            )
+            positions = (start + share_of_batch)[None]  # (1, b)
+            return positions, tf.zeros([1, tf.shape(positions)[1], 2], tf.int32), weights[None]
+
+        places = tf.data.Dataset.range(self.steps_per_epoch * local_shares).map(place)
+        batches = self._read(places, 0, skip=0, weighs=self.weighs(num_shares), train=False)
+        return batches.cache() if count * _count_bytes(self.split) <= _BYTES_KEPT else batches
 
     @contextmanager
     def naming_failures(self) -> Iterator[None]:
@@ -118,11 +142,19 @@ class Pipeline:
                 raise self._failure from None
             raise
 
-    def _read(self, places: tf.data.Dataset, seed: int, *, skip: int, spare: int, train: bool) -> tf.data.Dataset:
-        """Turns places, `(k, b)` positions and `(k, b, 2)` seeds, into k batches each.
+    def fetch(self, positions: np.ndarray) -> list[np.ndarray]:
+        """Returns the features and targets of the examples at some positions of the split, arrays `(N, …)`."""
+        source = self.split.source
+        try:
+            numbers = self.split.index[positions]
+            columns = source.read(numbers)
+            return [*(_to_bytes(columns[field.name]) for field in source.fields), source.read_targets(numbers)]
+        except BmpError as error:
+            self._failure = error
+            raise
 
-        Where b may be 0, a spare row keeps TensorFlow's `unbatch` from slices without bytes, which crash it.
-        """
+    def _read(self, places: tf.data.Dataset, seed: int, *, skip: int, weighs: bool, train: bool) -> tf.data.Dataset:
+        """Turns places, `(k, b)` positions, `(k, b, 2)` seeds and `(k, b)` weights, into k batches each."""
         split = self.split
         source, target, preprocessing = split.source, split.source.target, split.preprocessing
         dtypes = [_tensor_dtype(field.kind, field.dtype) for field in source.fields]
@@ -130,37 +162,30 @@ class Pipeline:
         alpha = mixup_alpha(preprocessing) if train else 0.0
         augmented = train and augments(preprocessing)
 
-        def fetch(positions: np.ndarray) -> list[np.ndarray]:
-            try:
-                numbers = split.index[positions]
-                columns = source.read(numbers)
-                return [*(_to_bytes(columns[field.name]) for field in source.fields), source.read_targets(numbers)]
-            except BmpError as error:
-                self._failure = error
-                raise
-
-        def load(places: tf.Tensor, seeds: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        def load(places: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor) -> tuple[Any, ...]:
             positions, seeds = tf.reshape(places, [-1]), tf.reshape(seeds, [-1, 2])
-            *arrays, targets = tf.numpy_function(fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False)
+            *arrays, targets = tf.numpy_function(
+                self.fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False
+            )
             columns = {field.name: array for field, array in zip(source.fields, arrays, strict=True)}
             for field in source.fields:
                 columns[field.name].set_shape((None, *field.shape))
             targets.set_shape((None, *target_shape))
             inputs = run_twins(preprocessing, columns, seeds if augmented else None)
             inputs = {spec.name: inputs[spec.name] for spec in preprocessing.outputs}
-            return tf.nest.map_structure(lambda array: _deal(array, tf.shape(places), spare), (inputs, targets, seeds))
+            dealt = tf.nest.map_structure(lambda array: _deal(array, tf.shape(places)), (inputs, targets, seeds))
+            return *dealt, weights
 
-        def finish(inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
-            if spare:
-                inputs, targets, seeds = tf.nest.map_structure(lambda array: array[:-1], (inputs, targets, seeds))
+        def finish(
+            inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor
+        ) -> tuple[Any, ...]:
             if alpha:
                 inputs, targets = mix_up(inputs, targets, len(target.labels), alpha, seeds)
-            return inputs if len(inputs) > 1 else next(iter(inputs.values())), targets
+            packed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+            return (packed, targets, weights) if weighs else (packed, targets)
 
         options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = (
-            tf.data.experimental.AutoShardPolicy.OFF if train else tf.data.experimental.AutoShardPolicy.DATA
-        )
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # dealt out above
         batches = places.map(load, num_parallel_calls=self._parallel, deterministic=True).unbatch().skip(skip)
         return batches.map(finish).prefetch(tf.data.AUTOTUNE).with_options(options)
 
@@ -178,10 +203,23 @@ def _count_bytes(split: Split) -> int:
     return max(1, sum(np.dtype(spec.dtype).itemsize * math.prod(filter(None, spec.shape)) for spec in specs))
 
 
-def _deal(array: tf.Tensor, shape: tf.Tensor, spare: int) -> tf.Tensor:
-    """Turns `(k * b, …)` into `(k, b + spare, …)`, given `(k, b)`."""
+def _take_share(length: tf.Tensor, share: tf.Tensor, num_shares: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the places in a batch of one replica's share, int64 `(b,)`, and what each counts, float32 `(b,)`."""
+    start, end = length * share // num_shares, length * (share + 1) // num_shares
+    empty = tf.cast(start == end, tf.int64)  # then the first of the batch stands in, and counts nothing
+    places = tf.range(start * (1 - empty), end * (1 - empty) + empty)
+    weight = tf.cast(1 - empty, tf.float32) / tf.cast(length, tf.float32)
+    return places, tf.fill(tf.shape(places), weight)
+
+
+def _shuffle(positions: tf.Tensor, seed: int, epoch: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns where the order of an epoch has these positions, int64 `(N,)`."""
+    return tf.random.experimental.index_shuffle(positions, tf.stack([tf.constant(seed, tf.int64), epoch]), count - 1)
+
+
+def _deal(array: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Turns `(k * b, …)` into `(k, b, …)`, given `(k, b)`."""
     dealt = tf.reshape(array, tf.concat([shape, tf.shape(array)[1:]], axis=0))
-    dealt = tf.pad(dealt, [[0, 0], [0, spare], *[[0, 0]] * (array.shape.rank - 1)]) if spare else dealt
     dealt.set_shape((None, None, *array.shape[1:]))
     return dealt
 

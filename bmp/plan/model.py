@@ -34,8 +34,7 @@ def look_up(recipe: Recipe) -> Builders:
     Raises:
         ConfigError: A name or an argument is wrong.
     """
-    if recipe.distribution.strategy != "auto":
-        STRATEGIES.bind(recipe.distribution.strategy, {})
+    STRATEGIES.bind(recipe.distribution.strategy, {})
     return Builders(
         SOURCES.bind(recipe.data.source, recipe.data.args),
         look_up_model(recipe.model.build, recipe.model.args),

@@ -1,54 +1,92 @@
-"""Callbacks of every fit: what is written down, and what a person sees meanwhile."""
+"""Observers of every training: what is written down, what is kept, when to end.
+
+Those that know something a resumed run needs give it by `get_state` (JSON) and `get_arrays`, and take it back by
+`set_state` and `set_arrays`.
+"""
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tf_keras as keras
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bmp.errors import TrainingError
+from bmp.errors import ConfigError, TrainingError, suggest
 from bmp.training.history import Epoch, History
+from bmp.training.observer import Observer
+
+_LESS_IS_BETTER = ("loss", "mae", "rmse", "perplexity", "error")
 
 
-class Recorder(keras.callbacks.Callback):
-    """Writes down each epoch, and stops a run whose loss is no longer finite.
+class Recorder(Observer):
+    """Writes down each epoch.
 
     Args:
         stage: What is being done.
+        steps_per_epoch: Of this training.
+        examples_per_epoch: Of this training.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, steps_per_epoch: int, examples_per_epoch: int) -> None:
         super().__init__()
         self.history = History()
         self._stage = stage
-        self._started_s = 0.0
+        self._steps_per_epoch = steps_per_epoch
+        self._examples_per_epoch = examples_per_epoch
+        self._started_s: float | None = None
+        self._trained_s = self._earlier_s = 0.0
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the epochs so far, and the seconds spent on the running one."""
+        running_s = 0.0 if self._started_s is None else time.perf_counter() - self._started_s + self._earlier_s
+        return {"epochs": self.history.to_json(), "running_s": running_s}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes the epochs of an earlier attempt."""
+        self.history = History.from_json(state["epochs"])
+        self._earlier_s = state["running_s"]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
-        self._started_s = time.perf_counter()
+        self._started_s = self._trained_s = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers when the last step ended: what follows is validation."""
+        self._trained_s = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Appends the epoch.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: The loss of the validation split is not finite.
         """
         figures = {name: float(value) for name, value in (logs or {}).items()}
         for name in ("loss", "val_loss"):
-            if not math.isfinite(figures[name]):
+            if not math.isfinite(figures.get(name, 0.0)):
                 raise TrainingError(
                     f"The {name} is {figures[name]} after epoch {epoch + 1} of the stage '{self._stage}'. "
                     "Lower the learning rate, or look for extreme values in the data.",
                     expected=f"a finite {name}",
                     received=str(figures[name]),
                 )
-        duration_s = time.perf_counter() - self._started_s
-        self.history.epochs.append(Epoch(self._stage, epoch + 1, figures, duration_s))
+        assert self._started_s is not None, "an epoch ends that has not begun"
+        trained_s = self._trained_s - self._started_s + self._earlier_s
+        self.history.epochs.append(
+            Epoch(
+                self._stage,
+                epoch + 1,
+                figures,
+                time.perf_counter() - self._started_s + self._earlier_s,
+                step=(epoch + 1) * self._steps_per_epoch,
+                learning_rate=read_learning_rate(self.model.optimizer),
+                examples_per_s=self._examples_per_epoch / max(trained_s, 1e-9),
+            )
+        )
+        self._started_s, self._earlier_s = None, 0.0
 
 
-class KeepBest(keras.callbacks.Callback):
+class KeepBest(Observer):
     """Leaves the model with the weights of the epoch of best validation score; of equals, of least loss.
 
     Args:
@@ -63,10 +101,26 @@ class KeepBest(keras.callbacks.Callback):
         self._best: tuple[float, float] | None = None
         self._weights: list[Any] = []
 
+    def get_state(self) -> dict[str, Any]:
+        """Returns the best score and loss."""
+        return {"best": list(self._best) if self._best else None}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes the best score and loss of an earlier attempt."""
+        self._best = (state["best"][0], state["best"][1]) if state["best"] else None
+
+    def get_arrays(self) -> list[np.ndarray]:
+        """Returns the best weights."""
+        return self._weights
+
+    def set_arrays(self, arrays: list[np.ndarray]) -> None:
+        """Takes the best weights of an earlier attempt."""
+        self._weights = arrays
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the weights if they are better."""
         figures = logs or {}
-        score = (figures[self._score], -figures["val_loss"])
+        score = (float(figures[self._score]), -float(figures["val_loss"]))
         if epoch >= self._first_epoch and (self._best is None or score > self._best):
             self._best, self._weights = score, self.model.get_weights()
 
@@ -76,69 +130,70 @@ class KeepBest(keras.callbacks.Callback):
             self.model.set_weights(self._weights)
 
 
-class ProgressBar(keras.callbacks.Callback):
-    """Shows a bar on a terminal and one line an epoch everywhere: steps, examples/s, loss and metrics of each epoch.
+class EarlyStopping(Observer):
+    """Ends a training whose validation has not become better for some time.
 
     Args:
-        stage: What is being done, as the line begins.
-        num_examples: Of one epoch.
-        steps: Of one epoch.
-        console: Where to write.
+        metric: Of the validation split, such as `val_loss`.
+        patience: Validations without a better one.
+        min_change: A smaller improvement is none.
+        say: Takes the sentence for the log.
     """
 
-    def __init__(self, stage: str, num_examples: int, steps: int, console: Console) -> None:
+    def __init__(self, metric: str, patience: int, min_change: float, say: Callable[[str], None]) -> None:
         super().__init__()
-        self._stage = stage
-        self._num_examples = num_examples
-        self._steps = steps
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._started_s = 0.0
+        self._metric = metric
+        self._patience = patience
+        self._min_change = min_change
+        self._say = say
+        self._best: float | None = None
+        self._waited = 0
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Opens the bar."""
-        self._progress.start()
+    @property
+    def has_ended(self) -> bool:
+        """Whether patience is at its end."""
+        return self._waited >= self._patience
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts the bar of an epoch."""
-        self._started_s = time.perf_counter()
-        label = f"{self._stage} {epoch + 1}/{self.params['epochs']}"
-        self._task = self._progress.add_task(label, total=self._steps, figures="")
+    def get_state(self) -> dict[str, Any]:
+        """Returns the best value, and how many validations ago it was."""
+        return {"best": self._best, "waited": self._waited}
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Moves the bar."""
-        if self._task is not None and self._console.is_terminal:
-            figures = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-            self._progress.update(self._task, completed=batch + 1, figures=figures)
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes what an earlier attempt knew."""
+        self._best, self._waited = state["best"], state["waited"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Leaves one line for the epoch."""
-        duration_s = time.perf_counter() - self._started_s
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        rate = self._num_examples / duration_s
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        total = self.params["epochs"]
-        self._console.print(
-            f"{self._stage} {epoch + 1:>{len(str(total))}}/{total}  {figures}  {rate:,.0f} examples/s",
-            highlight=False,
-            soft_wrap=True,
-        )
+        """Looks at a validation.
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Closes the bar."""
-        self._progress.stop()
+        Raises:
+            ConfigError: The metric was not measured.
+        """
+        value = self._read(logs or {})
+        less = self._metric.endswith(_LESS_IS_BETTER)
+        change = math.inf if self._best is None else (self._best - value if less else value - self._best)
+        if change > self._min_change:
+            self._best, self._waited = value, 0
+        else:
+            self._waited += 1
+        if self.has_ended:
+            self.model.stop_training = True
+            self._say(
+                f"stopped early: {self._metric} has not become better than {self._best:.4f} "
+                f"in {self._waited} validation{'s' if self._waited > 1 else ''}"
+            )
 
-    def close(self) -> None:
-        """Gives the terminal back, also after an exception in the middle of an epoch."""
-        self._progress.stop()
+    def _read(self, logs: dict[str, Any]) -> float:
+        if self._metric not in logs:
+            known = sorted(name for name in logs if name.startswith("val_"))
+            raise ConfigError(
+                f"train.early_stopping.metric is '{self._metric}', but validation measures {', '.join(known)}."
+                f"{suggest(self._metric, known)}",
+                expected=f"one of {', '.join(known)}",
+                received=self._metric,
+            )
+        return float(logs[self._metric])
+
+
+def read_learning_rate(optimizer: Any) -> float:
+    """Returns the rate of the step to come."""
+    return float(keras.backend.get_value(optimizer.learning_rate))

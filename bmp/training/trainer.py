@@ -1,19 +1,48 @@
-"""The trainer: compiles a model under a strategy and fits it with `keras.Model.fit`."""
+"""The trainer: compiles a model under a strategy and fits it with `keras.Model.fit`, from wherever it was left."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
+from bmp.config import EarlyStoppingConfig, TrainConfig
 from bmp.data import Dataset
+from bmp.distribution.cluster import Cluster
+from bmp.durations import Clock, read_duration
+from bmp.errors import ConfigError
 from bmp.objectives import OBJECTIVES
+from bmp.training.class_weights import weigh_classes
 from bmp.training.history import History
+from bmp.training.schedules import Plateau
+from bmp.training.stop import StopAgreement, StopRequest
 
 if TYPE_CHECKING:
     import tensorflow as tf
     import tf_keras as keras
 
     from bmp.data.pipeline import Pipeline
+    from bmp.training.step import Step
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training leaves its traces, and who takes part in it.
+
+    Args:
+        directory: Of the run; None keeps no checkpoints.
+        cluster: This process and the others.
+        report: Is told where the training is: phase, stage, steps done, steps to do, figures.
+        stop: Whether the process was asked to stop.
+    """
+
+    directory: Path | None = None
+    cluster: Cluster = field(default_factory=Cluster)
+    report: Callable[[str, str, int, int, Mapping[str, float]], None] = lambda *_: None
+    stop: StopRequest = field(default_factory=StopRequest)
 
 
 class Trainer:
@@ -22,11 +51,12 @@ class Trainer:
     Args:
         data: Its training split is fitted, its validation split measured after every epoch.
         strategy: Where the model's variables live.
-        build_optimizer: An entry of OPTIMIZERS: learning rate, or schedule, to optimizer.
+        build_optimizer: An entry of OPTIMIZERS: learning rate, or schedule, and momentum of an average to optimizer.
         batch_size: Examples a step consumes, over all replicas.
-        seed: Of the order of examples, and of augmentation.
+        seed: Of the order of examples, of augmentation and of dropout.
         console: Where progress is shown.
-        jit_compile: Whether XLA compiles the step.
+        config: How steps are computed and kept; `epochs` and the learning rate are given to `fit`.
+        place: Where checkpoints go.
     """
 
     def __init__(
@@ -34,25 +64,32 @@ class Trainer:
         data: Dataset,
         strategy: "tf.distribute.Strategy",
         *,
-        build_optimizer: Callable[[Any], "keras.optimizers.Optimizer"],
+        build_optimizer: Callable[..., "keras.optimizers.Optimizer"],
         batch_size: int,
         seed: int,
         console: Console,
-        jit_compile: bool = False,
+        config: TrainConfig | None = None,
+        place: Place | None = None,
     ) -> None:
         self.data = data
         self.strategy = strategy
+        self.config = config or TrainConfig()
+        self.place = place or Place()
         self.batch_size = min(batch_size, len(data.train))
         self.objective = OBJECTIVES[data.signature.objective]
+        self.class_weights = weigh_classes(self.config.class_weights, data.target, _count_classes(data, self.config))
         self._build_optimizer = build_optimizer
         self._seed = seed
         self._console = console
-        self._jit_compile = jit_compile
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps one pass over the training split takes."""
         return -(-len(self.data.train) // self.batch_size)
+
+    def clock(self, epochs: int, steps_per_epoch: int | None = None) -> Clock:
+        """Returns what durations of a training mean: an epoch is one pass, whatever lies between two validations."""
+        return Clock(epochs * (steps_per_epoch or self.steps_per_epoch), self.steps_per_epoch)
 
     def fit(
         self,
@@ -63,62 +100,148 @@ class Trainer:
         steps_per_epoch: int | None = None,
         stage: str = "train",
         callbacks: Sequence["keras.callbacks.Callback"] = (),
+        average: float | None = None,
+        early_stopping: EarlyStoppingConfig | None = None,
     ) -> History:
         """Fits a model to the objective of the data, and returns its epochs.
+
+        Where the run directory holds checkpoints of this stage, the training goes on from the newest sound one.
 
         Args:
             model: Built within the scope of the strategy.
             epochs: Validations, and the steps before each.
-            learning_rate: A number or a schedule of Keras.
+            learning_rate: A number, a schedule of Keras, or a `Plateau`.
             steps_per_epoch: By default one pass over the training split.
-            stage: What is being done, as progress and history call it.
-            callbacks: Further ones of Keras.
+            stage: What is being done, as progress, history and checkpoints call it.
+            callbacks: Further ones of Keras; those with `get_state` and `set_state` are resumed.
+            average: Momentum of the moving average that the weights end as.
+            early_stopping: When to end before the last epoch.
 
         Raises:
             TrainingError: The loss is no longer a finite number.
+            CheckpointError: The disk is full, or no checkpoint is sound.
+            StoppedError: The process was asked to stop; a checkpoint is written.
             DataError: An example could not be read.
         """
-        from bmp.data.pipeline import Pipeline
-        from bmp.training.callbacks import ProgressBar, Recorder
+        from bmp.training.fit import Fit
+
+        rate = learning_rate.initial if isinstance(learning_rate, Plateau) else learning_rate
+        self.compile(model, rate, average)
+        fit = Fit(
+            self,
+            model,
+            stage=stage,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch or self.steps_per_epoch,
+            console=self._console,
+        )
+        if isinstance(learning_rate, Plateau):
+            from bmp.training.plateau import PlateauSchedule
+
+            fit.observe(PlateauSchedule(learning_rate))
+        if early_stopping is not None:
+            fit.observe(self._stop_early(early_stopping, fit))
+        for callback in callbacks:
+            fit.observe(callback)
+        return fit.run()
+
+    def compile(self, model: "keras.Model", learning_rate: Any, average: float | None = None) -> None:
+        """Gives a model its optimizer, loss and metrics."""
+        from bmp.training.precision import wrap_loss_scale
 
         with self.strategy.scope():
+            optimizer = wrap_loss_scale(self._build_optimizer(learning_rate, average), _policy_of(model))
             model.compile(
-                optimizer=self._build_optimizer(learning_rate),
+                optimizer=optimizer,
                 loss=self.objective.make_loss(),
-                metrics=self.objective.make_metrics(),
-                jit_compile=self._jit_compile,
+                weighted_metrics=self.objective.make_metrics(),
+                jit_compile=False,
             )
-        steps = steps_per_epoch or self.steps_per_epoch
-        train, validation = Pipeline(self.data.train, self.batch_size), Pipeline(self.data.validation, self.batch_size)
-        seen = len(self.data.train) if steps_per_epoch is None else steps * self.batch_size
-        bar, recorder = ProgressBar(stage, seen, steps, self._console), Recorder(stage)
-        try:
-            with train.naming_failures(), validation.naming_failures():
-                model.fit(
-                    self._distribute(train),
-                    steps_per_epoch=steps,
-                    validation_data=validation.in_order(),
-                    epochs=epochs,
-                    callbacks=[*callbacks, recorder, bar],
-                    verbose=0,
-                )
-        finally:
-            bar.close()
-        return recorder.history
 
-    def _distribute(self, pipeline: "Pipeline") -> Any:
-        """Returns the training batches, each replica's share of every one of them on its own replica."""
+    def make_step(self, model: "keras.Model") -> "Step":
+        """Returns what one step of a compiled model does."""
+        from bmp.training.step import Step, StepOptions
+
+        smoothing = self.config.label_smoothing
+        options = StepOptions(
+            lambda targets, outputs: self.objective.example_losses(targets, outputs, smoothing),
+            self.objective.example_losses,
+            self.class_weights,
+            self.config.accumulate,
+            self.config.on_nonfinite == "skip",
+            self._seed,
+        )
+        return Step(model, self.strategy, options)
+
+    def train_batches(self, pipeline: "Pipeline", first_step: int = 0) -> Any:
+        """Returns endless training batches, each replica's share of every one of them on its own replica."""
+        return self._distribute(lambda **share: pipeline.shuffled(self._seed, first_step=first_step, **share))
+
+    def test_batches(self, pipeline: "Pipeline") -> Any:
+        """Returns the batches of a split in order; for several replicas, again and again."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return pipeline.in_order()
+        return self._distribute(lambda **share: pipeline.in_order(**share).repeat())
+
+    def examples_at(self, pipeline: "Pipeline", step: int) -> np.ndarray:
+        """Returns the numbers in the source of the examples of a step, int64 `(B,)`."""
+        return pipeline.numbers_at(self._seed, step)
+
+    def agree_to_stop(self) -> StopAgreement:
+        """Returns how the workers of this training stop at the same step."""
+        cluster, directory = self.place.cluster, self.place.directory
+        notes = directory / "control" if directory is not None and cluster.num_processes > 1 else None
+        return StopAgreement(self.place.stop, notes, is_chief=cluster.is_chief, rank=cluster.rank)
+
+    def _distribute(self, make: Callable[..., "tf.data.Dataset"]) -> Any:
+        import tensorflow as tf
+
         replicas = self.strategy.num_replicas_in_sync
+        if self.strategy._should_use_with_coordinator:
+            import tf_keras as keras
+
+            return keras.utils.experimental.DatasetCreator(lambda _: make())
         if replicas == 1:
-            return pipeline.shuffled(self._seed)
+            return make()
 
         def build(context: "tf.distribute.InputContext") -> "tf.data.Dataset":
             local = replicas // context.num_input_pipelines
-            return pipeline.shuffled(
-                self._seed,
-                num_shares=replicas,
-                first_share=context.input_pipeline_id * local,
-                local_shares=local,
-            )
+            share = {"num_shares": replicas, "first_share": context.input_pipeline_id * local, "local_shares": local}
+            # Of a dataset that may end, the replicas would ask each other at every step whether it has.
+            return make(**share).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
         return self.strategy.distribute_datasets_from_function(build)
+
+    def _stop_early(self, config: EarlyStoppingConfig, fit: Any) -> "keras.callbacks.Callback":
+        from bmp.training.callbacks import EarlyStopping
+
+        metric = f"val_{self.objective.score}" if config.metric == "auto" else config.metric
+        patience = max(1, math.ceil(fit.clock.to_steps(config.patience) / fit.steps_per_epoch))
+        return EarlyStopping(metric, patience, config.min_change, fit.say)
+
+
+def check_every(config: TrainConfig, num_processes: int) -> None:
+    """Refuses intervals of time for several processes: each has a clock of its own.
+
+    Raises:
+        ConfigError: `train.checkpoint.every` is in seconds.
+    """
+    if num_processes > 1 and read_duration(config.checkpoint.every).unit == "seconds":
+        raise ConfigError(
+            f"train.checkpoint.every is '{config.checkpoint.every}', but {num_processes} processes take part, which "
+            "have to write at the same step. Give it in steps, epochs or percent.",
+            expected="steps, epochs or percent",
+            received=config.checkpoint.every,
+        )
+
+
+def _count_classes(data: Dataset, config: TrainConfig) -> np.ndarray:
+    if config.class_weights is None or data.target.kind != "class":
+        return np.zeros(0, np.int64)
+    return np.bincount(np.asarray(data.train.targets()), minlength=len(data.labels))
+
+
+def _policy_of(model: "keras.Model") -> str:
+    """Returns the precision that layers of a model compute in, as Keras names it."""
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers() if hasattr(layer, "dtype_policy")}
+    return next((name for name in sorted(policies) if name.startswith("mixed")), "float32")

@@ -11,6 +11,7 @@ from bmp.compression.quantize import pick_calibration
 from bmp.config import CompressConfig, DataConfig, PruningConfig, QuantizationConfig
 from bmp.data import load_data
 from bmp.distribution import STRATEGIES
+from bmp.distribution.cluster import Cluster
 from bmp.models import MODELS
 from bmp.training import OPTIMIZERS, Trainer
 
@@ -29,7 +30,7 @@ def data():
 def trainer(data):
     return Trainer(
         data,
-        STRATEGIES["one_device"](),
+        STRATEGIES["one_device"](Cluster(), None).strategy,
         build_optimizer=OPTIMIZERS["adam"],
         batch_size=32,
         seed=0,

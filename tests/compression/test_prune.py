@@ -10,6 +10,7 @@ from bmp.compression.prune import prune
 from bmp.config import DataConfig, PruningConfig
 from bmp.data import SOURCES, load_data
 from bmp.distribution import STRATEGIES
+from bmp.distribution.cluster import Cluster
 from bmp.errors import ExportError
 from bmp.models import MODELS
 from bmp.training import OPTIMIZERS, Trainer
@@ -25,7 +26,7 @@ def make_trainer(data):
     def make(strategy="one_device", batch_size=64):
         return Trainer(
             data,
-            STRATEGIES[strategy](),
+            STRATEGIES[strategy](Cluster(), None).strategy,
             build_optimizer=OPTIMIZERS["adam"],
             batch_size=batch_size,
             seed=0,

@@ -52,7 +52,13 @@ def flatten(batches):
 
 
 def read(dataset, steps):
-    return [batch.numpy().tolist() for batch, _ in itertools.islice(dataset, steps)]
+    """Returns the examples of each batch; those that weigh nothing only fill up a share."""
+    return [count_weights(*batch) for batch in itertools.islice(dataset, steps)]
+
+
+def count_weights(inputs, _, weights=None):
+    kept = inputs if weights is None else inputs[weights > 0]
+    return kept.numpy().tolist()
 
 
 def read_shuffled(size, batch_size, steps, seed=0, **where):
@@ -103,6 +109,36 @@ def test_any_number_of_workers_reads_one_sequence(size, batch_size, cluster):
         dealt = [share[step * local + replica] for share in shares for replica in range(local)]
         assert flatten(dealt) == batch
         assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+@pytest.mark.parametrize(("size", "batch_size", "replicas"), [(10, 4, 2), (9, 4, 2), (9, 4, 3), (5, 4, 4), (12, 4, 2)])
+def test_weights_of_all_shares_are_the_mean_over_the_global_batch(size, batch_size, replicas):
+    pipeline = Pipeline(make_split(size), batch_size)
+    shares = [pipeline.shuffled(0, num_shares=replicas, first_share=share) for share in range(replicas)]
+    epochs = [itertools.islice(share, 2 * pipeline.steps_per_epoch) for share in shares]
+    assert pipeline.weighs(replicas) == any(length % replicas for length in (batch_size, size % batch_size))
+    for number, step in enumerate(zip(*epochs, strict=True)):
+        assert all(len(share[0]) >= 1 for share in step)  # no replica is ever without an example
+        length = min(batch_size, size - number % pipeline.steps_per_epoch * batch_size)
+        if not pipeline.weighs(replicas):
+            assert all(len(share) == 2 and len(share[0]) * replicas == length for share in step)
+            continue
+        weights = np.concatenate([share[2] for share in step])
+        np.testing.assert_allclose(np.sort(weights[weights > 0]), np.full(length, 1 / length), rtol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_validation_is_dealt_out_whole(replicas):
+    pipeline = Pipeline(make_split(10), 4)
+    shares = [list(pipeline.in_order(num_shares=replicas, first_share=share)) for share in range(replicas)]
+    dealt = [flatten(count_weights(*share[step]) for share in shares) for step in range(pipeline.steps_per_epoch)]
+    assert dealt == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_the_examples_of_a_step_have_names():
+    pipeline = Pipeline(make_split(20).take(np.arange(3, 20)), 4)
+    for step, (batch, _) in enumerate(itertools.islice(pipeline.shuffled(5), 9)):
+        np.testing.assert_array_equal(pipeline.numbers_at(5, step), batch)
 
 
 def test_a_late_step_reads_no_more_than_the_first():

@@ -1,0 +1,326 @@
+"""One step of training, on one replica: the loss of its share, the gradient, the update, the metrics.
+
+The sum over all replicas is the gradient of the mean loss over the global batch, exactly, however the batch is dealt
+out and in however many pieces a replica computes its share.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from bmp.training.randomness import SteppedRandomness
+
+Losses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""Targets and outputs to the loss of each example, `(b,)`."""
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step computes.
+
+    Args:
+        train_losses: Of each example, in training.
+        test_losses: Of each example, in validation.
+        class_weights: What an example counts by its class, float32 `(classes,)`, or None.
+        pieces: In which a replica computes its share, one after the other.
+        skip_nonfinite: Whether a batch without a finite loss and gradient is left out.
+        seed: Of dropout and noise.
+    """
+
+    train_losses: Losses
+    test_losses: Losses
+    class_weights: np.ndarray | None = None
+    pieces: int = 1
+    skip_nonfinite: bool = False
+    seed: int = 0
+
+
+class Step:
+    """The steps of training and of validation of a compiled model.
+
+    Its metrics are those of the model (`model.metrics`: the loss, then those of the objective), so that Keras resets
+    and reports them. A step returns them as its own replica sees them; the end of an epoch reports them over all.
+
+    Args:
+        model: Compiled, within the scope of the strategy.
+        strategy: Where its variables live.
+        options: How it computes.
+    """
+
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, options: StepOptions) -> None:
+        self.model = model
+        self.strategy = strategy
+        self.replicas = strategy.num_replicas_in_sync
+        self.is_coordinated = strategy._should_use_with_coordinator
+        self.randomness = SteppedRandomness(model, options.seed)
+        self._options = options
+        with strategy.scope():
+            leaf = tf.zeros([1, 1])  # Keras makes its metrics at the first batch; they are needed before
+            model.compiled_loss.build(leaf)
+            model.compiled_metrics.build(leaf, leaf)
+            self._loss_metric = model.compiled_loss.metrics[0]
+            # 1 + the first step whose loss was not finite, or 0; how many were left out, and 1 + the last of them.
+            self._bad_step, self._skipped, self._last_skipped = (
+                tf.Variable(
+                    0,
+                    dtype=tf.int64,
+                    trainable=False,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+                for _ in range(3)
+            )
+
+    @property
+    def counter(self) -> tf.Variable:
+        """Steps done in this training, int64 scalar."""
+        return self.model._train_counter
+
+    def bad_step(self) -> int | None:
+        """Returns the first step whose loss was not finite on a replica of this process, or None."""
+        found = [int(value) for value in self.strategy.experimental_local_results(self._bad_step) if int(value)]
+        return min(found) - 1 if found else None
+
+    def skipped(self) -> int:
+        """Returns how many batches were left out."""
+        return int(self.strategy.experimental_local_results(self._skipped)[0])
+
+    def last_skipped(self) -> int:
+        """Returns the step that was left out last; -1 if none was."""
+        return int(self.strategy.experimental_local_results(self._last_skipped)[0]) - 1
+
+    def make_train_function(self, *, jit: bool) -> Callable[[Any], Any]:
+        """Returns what `fit` calls with an iterator: as many steps as `model.steps_per_execution` says.
+
+        Args:
+            jit: Whether XLA compiles the step; with several replicas, all of it but the exchange and the update.
+        """
+        compute = tf.function(self._compute, jit_compile=True, reduce_retracing=True) if jit else self._compute
+        whole = jit and self.replicas == 1
+
+        def train(data: Any) -> dict[str, tf.Tensor]:
+            return self._train(data, self._compute if whole else compute)
+
+        return self._repeat(tf.function(train, jit_compile=True, reduce_retracing=True) if whole else train, True)
+
+    def settle(self) -> None:
+        """Waits until the workers of a coordinator have done all the steps they were given."""
+        if self.is_coordinated:
+            self.model._cluster_coordinator.join()
+
+    def evaluate(self, batches: tf.data.Dataset) -> dict[str, float]:
+        """Returns the metrics over some batches, computed by this process: what a coordinator has for `evaluate`."""
+        self.model.reset_metrics()
+        test = tf.function(self._test, reduce_retracing=True)
+        for batch in batches:
+            test(batch)
+        return {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+    def make_test_function(self) -> Callable[[Any], Any]:
+        """Returns what `evaluate` calls with an iterator."""
+        return self._repeat(self._test, False)
+
+    def _repeat(self, step: Callable[[Any], dict[str, tf.Tensor]], counts: bool) -> Callable[[Any], Any]:
+        times = self.model._steps_per_execution
+
+        def once(iterator: Any) -> dict[str, tf.Tensor]:
+            results = self.strategy.run(step, args=(next(iterator),))
+            if counts:
+                self.counter.assign_add(1)
+            return {name: self.strategy.experimental_local_results(value)[0] for name, value in results.items()}
+
+        def several(iterator: Any) -> dict[str, tf.Tensor]:
+            for _ in tf.range(times):
+                results = once(iterator)
+            return results
+
+        single, loop = tf.function(once, reduce_retracing=True), tf.function(several, reduce_retracing=True)
+
+        def run(iterator: Any) -> dict[str, Any]:
+            function = single if int(times.numpy()) == 1 else loop
+            if not self.is_coordinated:
+                return function(iterator)
+            self.model._cluster_coordinator.schedule(function, args=(iterator,))
+            return {metric.name: math.nan for metric in self.model.metrics}  # known only when the workers are done
+
+        run.traced = (single, loop)  # type: ignore[attr-defined]  # for whoever looks into the graph
+        return run
+
+    def _train(self, data: Any, compute: Callable[..., Any]) -> dict[str, tf.Tensor]:
+        inputs, targets, weights = self._unpack(data)
+        gradients = compute(inputs, targets, weights, _replica_id())
+        pairs = list(zip(gradients, self.model.trainable_variables, strict=True))
+        if self._options.skip_nonfinite and not _scales_loss(self.model.optimizer):
+            self._apply_if_finite(pairs)
+        else:
+            self.model.optimizer.apply_gradients(pairs)
+        return self._results()
+
+    def _compute(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor, replica: tf.Tensor) -> list[Any]:
+        """Returns the gradient of a share, a tensor (or None) each trainable variable, and updates the metrics."""
+        self.randomness.restart()
+        pieces = self._options.pieces
+        if pieces == 1:
+            return self._compute_piece(inputs, targets, weights, replica)
+        cut = _cut((inputs, targets, weights), pieces)
+        missing = [False] * len(self.model.trainable_variables)
+
+        def add(piece: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            share = tf.nest.map_structure(lambda array: tf.gather(array, piece), cut)
+            gradients = self._compute_piece(*share, replica * pieces + piece)
+            missing[:] = [gradient is None for gradient in gradients]
+            return piece + 1, [
+                total if gradient is None else total + gradient for total, gradient in zip(sums, gradients, strict=True)
+            ]
+
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.model.trainable_variables]
+        _, sums = tf.while_loop(lambda piece, _: piece < pieces, add, (0, zeros), parallel_iterations=1)
+        return [None if absent else total for absent, total in zip(missing, sums, strict=True)]
+
+    def _compute_piece(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor, place: tf.Tensor) -> list[Any]:
+        """Returns the gradient of some examples.
+
+        Args:
+            inputs: Of the model, `(b, …)`.
+            targets: `(b, …)`.
+            weights: What each example counts in the mean over the global batch, `(b,)`; 0 for one that only fills up.
+            place: Of the replica and the piece, int32 scalar: where random numbers begin.
+        """
+        model, options = self.model, self._options
+        with self.randomness.draws.of_step(self.counter, place), tf.GradientTape() as tape:
+            outputs = _only(model(inputs, training=True))
+            losses = options.train_losses(targets, outputs)  # (b,)
+            if options.class_weights is not None:
+                losses *= _weigh_classes(targets, options.class_weights)
+            penalty = tf.add_n(model.losses) if model.losses else tf.constant(0.0)
+            parts = self.replicas * options.pieces  # each of which computes the penalty once
+            loss = tf.reduce_sum(losses * weights) + penalty / parts
+        pairs = model.optimizer.compute_gradients(loss, model.trainable_variables, tape)
+        gradients = [gradient for gradient, _ in pairs]
+        self._note_bad(self._is_finite(loss, gradients))
+        self._measure(targets, outputs, losses + penalty, weights)
+        return gradients
+
+    def _is_finite(self, loss: tf.Tensor, gradients: list[Any]) -> tf.Tensor:
+        """Whether a loss and its gradient are finite: a ReLU may turn nan into 0, and the loss looks sound.
+
+        With float16 the gradient may be infinite at times: its optimizer leaves the step out, and lowers its scale.
+        """
+        if self._options.skip_nonfinite or _scales_loss(self.model.optimizer):
+            return tf.math.is_finite(loss)
+        sums = [tf.reduce_sum(_values(gradient)) for gradient in gradients if gradient is not None]
+        return tf.math.is_finite(tf.add_n([loss, *sums]))
+
+    def _test(self, data: Any) -> dict[str, tf.Tensor]:
+        inputs, targets, weights = self._unpack(data)
+        outputs = _only(self.model(inputs, training=False))
+        losses = self._options.test_losses(targets, outputs)  # (b,)
+        penalty = tf.add_n(self.model.losses) if self.model.losses else tf.constant(0.0)
+        self._measure(targets, outputs, losses + penalty, weights)
+        return self._results()
+
+    def _unpack(self, data: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        """Returns inputs, targets and weights; of shares that are alike, each example weighs the same."""
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is None:
+            count = tf.shape(targets)[0]
+            weights = tf.fill([count], 1 / (tf.cast(count, tf.float32) * self.replicas))
+        return inputs, targets, weights
+
+    def _note_bad(self, finite: tf.Tensor) -> None:
+        """Remembers the first step that is not finite; a sum of sums costs next to nothing beside a gradient."""
+        now = tf.where(finite, tf.constant(0, tf.int64), tf.cast(self.counter, tf.int64) + 1)
+        before = self._bad_step.read_value()
+        self._bad_step.assign(tf.where(before > 0, before, now))
+
+    def _measure(self, targets: tf.Tensor, outputs: tf.Tensor, losses: tf.Tensor, weights: tf.Tensor) -> None:
+        counts = tf.cast(weights > 0, tf.float32)  # (b,)
+        if self._options.skip_nonfinite:
+            is_finite = tf.math.is_finite(losses)
+            counts, losses = counts * tf.cast(is_finite, tf.float32), tf.where(is_finite, losses, 0.0)
+        self._loss_metric.update_state(losses, counts)
+        self.model.compiled_metrics.update_state(targets, outputs, counts)
+
+    def _results(self) -> dict[str, tf.Tensor]:
+        """Returns every metric over what this replica has seen; no word is exchanged with the others."""
+        results: dict[str, tf.Tensor] = {}
+        for metric in self.model.metrics:
+            found = metric.result() if self.replicas == 1 else _result_here(metric)
+            results |= found if isinstance(found, dict) else {metric.name: found}
+        return results
+
+    def _apply_if_finite(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Updates the weights, unless the summed gradient is not finite; all replicas see the same sum."""
+        optimizer = self.model.optimizer
+        pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+        gradients = [gradient for gradient, _ in optimizer.aggregate_gradients(pairs)]
+        variables = [variable for _, variable in pairs]
+        finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+
+        def apply(gradients: list[Any]) -> None:
+            optimizer.apply_gradients(zip(gradients, variables, strict=True), skip_gradients_aggregation=True)
+
+        def update(strategy: tf.distribute.Strategy, finite: Any, gradients: list[Any]) -> None:
+            verdict = strategy.experimental_local_results(finite)[0]
+
+            def keep() -> tf.Tensor:
+                strategy.extended.call_for_each_replica(apply, args=(gradients,))
+                return tf.constant(0)
+
+            tf.cond(verdict, keep, lambda: tf.constant(0))
+
+        tf.distribute.get_replica_context().merge_call(update, args=(finite, gradients))
+        self._skipped.assign_add(tf.cast(~finite, tf.int64))
+        self._last_skipped.assign(
+            tf.where(finite, self._last_skipped.read_value(), tf.cast(self.counter, tf.int64) + 1)
+        )
+
+
+def _values(gradient: Any) -> tf.Tensor:
+    """Returns the numbers of a gradient, of an embedding only those of the rows that were looked up."""
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def _replica_id() -> tf.Tensor:
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+
+
+def _only(outputs: Any) -> tf.Tensor:
+    return next(iter(outputs.values())) if isinstance(outputs, dict) else outputs
+
+
+def _cut(share: Any, pieces: int) -> Any:
+    """Turns `(b, …)` arrays, the last of them the weights, into `(pieces, m, …)`; what fills up weighs 0."""
+    count = tf.shape(share[-1])[0]
+    length = -(-count // pieces)
+    index = tf.range(pieces * length)
+    *arrays, weights = tf.nest.map_structure(lambda array: tf.gather(array, index % count), share)
+    weights = tf.where(index < count, weights, 0.0)
+    return tf.nest.map_structure(
+        lambda array: tf.reshape(array, tf.concat([[pieces, length], tf.shape(array)[1:]], axis=0)),
+        (*arrays, weights),
+    )
+
+
+def _weigh_classes(targets: tf.Tensor, class_weights: np.ndarray) -> tf.Tensor:
+    """Returns what each example counts by its class, `(b,)`; of a mixture of classes, the mixture of their weights."""
+    weights = tf.constant(class_weights, tf.float32)
+    if targets.dtype.is_integer:
+        return tf.gather(weights, targets)
+    return tf.linalg.matvec(targets, weights)
+
+
+def _scales_loss(optimizer: Any) -> bool:
+    """Whether the optimizer leaves out steps by itself, as that of float16 does."""
+    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+
+
+def _result_here(metric: keras.metrics.Metric) -> Any:
+    """Returns a metric from this replica's own share of its state: Keras' `result` would ask all the others."""
+    _, result = tf.__internal__.decorator.unwrap(metric.result)
+    return result()
