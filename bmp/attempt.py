@@ -1,7 +1,9 @@
 """One attempt of a run, by one process: who else takes part, where the traces go, how it ended."""
 
+import errno
 import hashlib
 import os
+import shlex
 import socket
 import sys
 import time
@@ -24,8 +26,10 @@ from bmp.training.stop import StopRequest
 _FREE_TO_CHANGE = ("distribution", "train.checkpoint", "train.on_nonfinite", "train.max_skipped", "publish.root")
 """What a resumed run may be given anew: it changes how the weights are found, not which."""
 _SHARED_WITHIN_S = 60.0
+"""How long a file system may take to show what another machine wrote."""
 _STATUS_INTERVAL_S = 1.0
 _SILENT_AFTER_S = 120.0
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Attempt:
@@ -72,29 +76,53 @@ class Attempt:
         started = self._status.started if self._status is not None else None
         return f"{self.directory.path.name} {started:%Y-%m-%dT%H:%M:%S.%f}" if started else self.directory.path.name
 
-    def begin(self, recipe: Recipe, data_digest: str, score: str) -> None:
+    def began_with(self, what: str) -> str | None:
+        """Returns a fact that an earlier attempt wrote down by `begin`, or None."""
+        file = self.directory.path / "control" / what
+        return file.read_text() if self.directory.exists() and file.is_file() else None
+
+    def begin(self, recipe: Recipe, facts: Mapping[str, str], score: str) -> None:
         """Makes the run directory, or looks whether this one is of the same recipe and data; all processes call it.
+
+        Args:
+            recipe: What is asked for.
+            facts: The digest of the `data`, and whatever else the run is to keep when it goes on.
+            score: The metric that choices are made on.
 
         Raises:
             ConfigError: The directory cannot be made, is of another run, or is not shared by all processes.
+            DataError: The run began with other examples.
+            CheckpointError: The directory cannot be written to.
         """
-        if self.cluster.is_chief:
-            if self.is_resumed:
-                _check_same(recipe, self.directory)
-            else:
-                go_on = f"python train.py --resume --run-dir {self.directory.path}"
-                RunDirectory.create(self.directory.path, recipe, go_on=go_on)
-            self._check_data(data_digest)
-            self._status = begin_status(recipe.publish.name, self.previous).change(score=score)
-            self._earlier_s = self._status.train_s
-            self.directory.write_status(self._status)
-        if self.cluster.num_processes > 1:
-            self._share()
+        with self._naming_a_full_disk():
+            if self.cluster.is_chief:
+                self._take_directory(recipe, facts, score)
+            if self.cluster.num_processes > 1:
+                self._share()
+
+    def _take_directory(self, recipe: Recipe, facts: Mapping[str, str], score: str) -> None:
+        if self.is_resumed:
+            _check_same(recipe, self.directory)
+        else:
+            RunDirectory.create(self.directory.path, recipe, go_on=self._go_on)
+        self._check_data(facts["data"])
+        for what, value in facts.items():
+            file = self.directory.path / "control" / what
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, value.encode())
+        self._status = begin_status(recipe.publish.name, self.previous).change(score=score)
+        self._earlier_s = self._status.train_s
+        self.directory.write_status(self._status)
+
+    @property
+    def _go_on(self) -> str:
+        return f"python train.py --resume --run-dir {shlex.quote(str(self.directory.path))}"
 
     def tell_environment(self, devices: list[str]) -> None:
         """Writes down what the run runs on."""
         if self.cluster.is_chief:
-            self.directory.write_environment(devices=devices, cluster=self.cluster.reason)
+            with self._naming_a_full_disk():
+                self.directory.write_environment(devices=devices, cluster=self.cluster.reason)
 
     def report(self, phase: str, stage: str, step: int, total_steps: int, figures: Mapping[str, float]) -> None:
         """Tells the launcher and the status where the run is.
@@ -102,16 +130,24 @@ class Attempt:
         Raises:
             CheckpointError: The disk is full.
         """
-        try:
+        with self._naming_a_full_disk():
             self._heartbeat.beat(phase, step=step, total_steps=total_steps, figures=figures)
             self._write_progress(stage, step, total_steps, figures)
+
+    @contextmanager
+    def _naming_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise CheckpointError(
-                f"The run directory {self.directory.path} cannot be written to: {error.strerror or error}. Checkpoints "
-                "are intact; make room on the disk and resume the run.",
-                expected="room on the disk",
-                received=str(error),
-            ) from error
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"The run directory {self.directory.path} cannot be written to: {error.strerror or error}. Checkpoints "
+            "are intact; make room on the disk and resume the run.",
+            expected="room on the disk",
+            received=str(error),
+        )
 
     def _write_progress(self, stage: str, step: int, total_steps: int, figures: Mapping[str, float]) -> None:
         self._step = max(self._step, step)
@@ -131,18 +167,34 @@ class Attempt:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Writes down how the run ends, whichever way."""
+        """Writes down how the run ends, whichever way.
+
+        Raises:
+            StoppedError: It was asked to stop; the message says how to go on.
+            CheckpointError: The disk is full.
+        """
         try:
             yield
         except StoppedError as error:
-            self._end("stopped", error=error.message)
-            raise
+            raise self._stop(error.message, error.exit_code) from error
+        except KeyboardInterrupt as error:  # outside of training, where no checkpoint is to be taken
+            raise self._stop("Stopped by Ctrl-C.", 130) from error
         except BmpError as error:
             self._end("failed", error=error.message)
             raise
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+                full = self._cannot_write(error)
+                self._end("failed", error=full.message)
+                raise full from error
             self._end("failed", error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
             raise
+
+    def _stop(self, message: str, exit_code: int) -> StoppedError:
+        self._end("stopped", error=message)
+        launch = f"the same launch, with --run-dir {self.directory.path}"
+        go_on = self._go_on if self.cluster.num_processes == 1 else launch
+        return StoppedError(f"{message} Go on with: {go_on}", exit_code=exit_code)
 
     def finish(self, published: str) -> None:
         """Writes down that the run is done."""
@@ -155,13 +207,19 @@ class Attempt:
         Raises:
             BmpError: The chief ended without publishing.
         """
+        seen_s = time.monotonic()
         while True:
             self._heartbeat.beat("waiting")
-            with suppress(BmpError):  # between two writes of a file system that is slow to show them
+            try:
                 status = self.directory.read_status()
+            except BmpError:  # between two writes, of a file system that is slow to show them
+                if time.monotonic() - seen_s > _SHARED_WITHIN_S:
+                    raise
+            else:
+                seen_s = time.monotonic()
                 if status.state == "finished":
                     return
-                if status.state != "running" or find_state(status) == "died":
+                if find_state(status) != "running":
                     raise RegistryError(f"The chief ended without publishing: {status.error or find_state(status)}")
             time.sleep(0.2)
 
@@ -174,16 +232,14 @@ class Attempt:
 
     def _check_data(self, digest: str) -> None:
         """Refuses to go on with other examples than the run began with."""
-        file = self.directory.path / "control" / "data"
-        if self.is_resumed and file.is_file() and file.read_text() != digest:
+        before = self.began_with("data")
+        if self.is_resumed and before is not None and before != digest:
             raise DataError(
                 f"The examples are not those that the run in {self.directory.path} began with. Give it the same data, "
                 "or name a new run directory.",
-                expected=file.read_text(),
+                expected=before,
                 received=digest,
             )
-        file.parent.mkdir(exist_ok=True)
-        write_atomically(file, digest.encode())
 
     def _share(self) -> None:
         """Makes sure that all processes see the same directory: checkpoints and notes go through it."""
@@ -272,7 +328,7 @@ def _find_directory(recipe: Recipe, run_dir: str | Path | None, resume: bool, cl
         return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 1000 % 10**6:06d}"
     unfinished = [
         run
-        for run in list_runs("runs")
+        for run in (list_runs("runs") if Path("runs").is_dir() else ())
         if run.status is not None and run.status.name == name and run.state not in ("finished", "running")
     ]
     if not unfinished:

@@ -96,9 +96,7 @@ def run(
     if attempt.serves:
         serve_cluster(attempt.cluster, lambda: _open_for_worker(recipe, build, attempt.cluster))
     data = load_data(build.data, recipe.data, recipe.seed, console=attempt.console)
-    chosen, policy = _prepare(recipe, build, attempt)
-    with chosen.strategy.scope():
-        model = build_model(build.model, data.signature, data.train)
+    chosen = _start_tensorflow(recipe, build, attempt)
     trainer = Trainer(
         data,
         chosen.strategy,
@@ -110,11 +108,13 @@ def run(
         place=Place(attempt.directory.path, attempt.cluster, attempt.report, attempt.stop),
     )
     _check_replicas(trainer.batch_size, chosen.strategy.num_replicas_in_sync)
+    policy = _choose_precision(recipe, build, attempt, trainer, chosen)
+    model = _build_model(recipe, build, trainer, policy)
     epochs, stretch = _divide_steps(recipe.train, trainer)
     learning_rate = build.schedule(recipe.train.learning_rate, trainer.clock(epochs, stretch))
     registry = Registry(recipe.publish.root)
     registry.check_writable()
-    attempt.begin(recipe, data.digest, trainer.objective.score)
+    attempt.begin(recipe, {"data": data.digest, "precision": policy}, trainer.objective.score)
     with attempt.recorded():
         attempt.tell_environment(describe_devices(chosen.strategy))
         _say_plan(attempt.console, recipe, data, model, chosen)
@@ -224,28 +224,51 @@ def _open_for_worker(recipe: Recipe, build: _Builders, cluster: Cluster) -> Call
     return lambda positions: pipeline.fetch((positions + start) % count)
 
 
-def _prepare(recipe: Recipe, build: _Builders, attempt: Attempt) -> tuple[Chosen, str]:
-    """Starts TensorFlow: the strategy first, which must come before anything else; then precision and seeds."""
+def _start_tensorflow(recipe: Recipe, build: _Builders, attempt: Attempt) -> Chosen:
+    """Builds the strategy, which must come before anything else that TensorFlow does."""
     check_every(recipe.train, attempt.cluster.num_processes)
     with attempt.console.status("starting TensorFlow"):
         import tensorflow as tf
-        import tf_keras as keras
 
-        from bmp.training.precision import choose_precision, read_hardware
-
-        chosen = build.strategy(attempt.cluster, recipe.distribution.cpu_replicas)
-        may_time = not recipe.train.deterministic and attempt.cluster.num_processes == 1
-        on_gpus = "GPU" in " ".join(describe_devices(chosen.strategy))
-        policy, why = choose_precision(
-            recipe.train.precision, chosen.name, read_hardware(use_gpus=on_gpus), may_time=may_time
-        )
-        if recipe.train.precision != "float32":
-            attempt.console.print(f"precision: {policy}: {why}", highlight=False, soft_wrap=True)
-        keras.mixed_precision.set_global_policy(policy)
-        keras.utils.set_random_seed(recipe.seed)
+        chosen: Chosen = build.strategy(attempt.cluster, recipe.distribution.cpu_replicas)
         if recipe.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-    return chosen, policy
+    return chosen
+
+
+def _choose_precision(recipe: Recipe, build: _Builders, attempt: Attempt, trainer: Trainer, chosen: Chosen) -> str:
+    """Returns the policy of Keras; a run that goes on keeps the one it began with."""
+    from bmp.training.precision import choose_precision, read_hardware
+    from bmp.training.timing import time_step
+
+    def measure() -> float:
+        """Returns the speed of bfloat16 over that of float32, for this very model."""
+        with attempt.console.status("timing precisions"):
+            plain, mixed = (
+                time_step(trainer, _build_model(recipe, build, trainer, policy))
+                for policy in ("float32", "mixed_bfloat16")
+            )
+        return plain / mixed
+
+    wanted = attempt.began_with("precision") or recipe.train.precision
+    may_time = not recipe.train.deterministic and attempt.cluster.num_processes == 1
+    on_gpus = "GPU" in " ".join(describe_devices(chosen.strategy))
+    policy, why = choose_precision(
+        wanted, chosen.name, read_hardware(use_gpus=on_gpus), may_time=may_time, measure=measure
+    )
+    if recipe.train.precision != "float32":
+        attempt.console.print(f"precision: {policy}: {why}", highlight=False, soft_wrap=True)
+    return policy
+
+
+def _build_model(recipe: Recipe, build: _Builders, trainer: Trainer, policy: str) -> "keras.Model":
+    """Builds the model in a precision, with the initial weights that follow from the seed."""
+    import tf_keras as keras
+
+    keras.mixed_precision.set_global_policy(policy)
+    keras.utils.set_random_seed(recipe.seed)
+    with trainer.strategy.scope():
+        return build_model(build.model, trainer.data.signature, trainer.data.train)
 
 
 def _check_replicas(batch_size: int, replicas: int) -> None:

@@ -41,13 +41,14 @@ _registry_option = click.option(
 def _exit_code(error: BmpError) -> int:
     """Returns what a program, such as the launcher, can tell a failure by.
 
-    2: what was asked for is wrong. 3: training cannot go on, and would not at a second try. 75: the disk is full.
-    143 and 130: stopped as asked. 1: anything else.
+    2: what was asked for is wrong. 3: training cannot go on, and would not at a second try. 75: the disk is full, or
+    cannot be written to. 143 and 130: stopped as asked. 1: anything else.
     """
     if isinstance(error, StoppedError):
         return error.exit_code
+    if isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError):
+        return 75
     kinds: list[tuple[type[BmpError], int]] = [
-        (CheckpointError, 75),
         (TrainingError, 3),
         (DataError, 3),
         (ConfigError, 2),
@@ -65,6 +66,9 @@ class _Command(click.Group):
         except BmpError as error:
             click.echo(f"bmp: {error}", err=True)
             context.exit(_exit_code(error))
+        except KeyboardInterrupt:
+            click.echo("bmp: stopped by Ctrl-C", err=True)
+            context.exit(130)
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,8 +107,8 @@ def run_command(
     begun = RunDirectory(run_dir) if run_dir is not None and RunDirectory(run_dir).exists() else None
     own = str(begun.recipe_file) if begun is not None else "digits"
     resolved = load_recipe(recipe or own, overrides)
-    if begun is not None and begun.read_status().state == "finished":
-        click.echo(f"bmp: the run in {run_dir} is finished: it published {begun.read_status().published}")
+    if begun is not None and begun.status_file.exists() and (status := begun.read_status()).state == "finished":
+        click.echo(f"bmp: the run in {run_dir} is finished: it published {status.published}")
         return
     check_can_train()
     from bmp.run import run

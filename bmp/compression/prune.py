@@ -33,6 +33,7 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
     import tf_keras as keras
 
     from bmp.training.callbacks import KeepBest
+    from bmp.training.copies import copy_layer, in_float32
 
     obstacle = find_obstacle(model)
     if obstacle:
@@ -51,12 +52,12 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
 
     def wrap(layer: Any) -> Any:
         # The wrapper shares the layer it is given, so it is given a copy.
-        copy = copies[layer.name] = layer.__class__.from_config(layer.get_config())
+        copy = copies[layer.name] = copy_layer(layer)
         if isinstance(layer, _prunable_layers(keras)):
             return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
         return copy
 
-    with trainer.strategy.scope():
+    with trainer.strategy.scope(), in_float32():  # TF-MOT multiplies masks in no other precision
         wrapped = keras.models.clone_model(model, clone_function=wrap)
     for layer in model.layers:
         if layer.name in copies:  # all but the inputs
@@ -66,6 +67,7 @@ def prune(model: "keras.Model", config: PruningConfig, trainer: "Trainer") -> tu
         stage="prune",
         epochs=config.epochs,
         learning_rate=config.learning_rate,
+        exchanges=True,
         # In this order: what the last update moved goes back to zero before the weights are remembered.
         callbacks=[
             tfmot.sparsity.keras.UpdatePruningStep(),

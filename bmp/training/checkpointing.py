@@ -144,7 +144,6 @@ class Checkpointer(Observer):
         self._settle()
         arrays = self._state.take(metrics=metrics)  # by all workers: they exchange what each keeps for itself
         if self._writer is not None:
-            _check_finite(arrays, step)
             self._writer.submit(make_checkpoint(step, arrays, self._observers))
         self._taken_step, self._taken_s = step, time.monotonic()
 
@@ -152,7 +151,12 @@ class Checkpointer(Observer):
 def make_checkpoint(
     step: int, arrays: dict[str, np.ndarray], observers: Sequence[Any], *, finished: bool = False
 ) -> Checkpoint:
-    """Returns the state of a training: its arrays, and what its observers know."""
+    """Returns the state of a training: its arrays, and what its observers know.
+
+    Raises:
+        TrainingError: A weight is not finite.
+    """
+    _check_finite(arrays, step)
     observers = [observer for observer in observers if hasattr(observer, "get_state")]
     states = {type(observer).__name__: observer.get_state() for observer in observers}
     for observer in observers:

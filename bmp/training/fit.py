@@ -39,6 +39,7 @@ class Fit:
         epochs: Validations, and the steps before each.
         steps_per_epoch: Steps before each validation.
         console: Where progress is shown.
+        exchanges: Whether layers of the model exchange values between replicas.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Fit:
         epochs: int,
         steps_per_epoch: int,
         console: Console,
+        exchanges: bool = False,
     ) -> None:
         self.trainer = trainer
         self.model = model
@@ -64,7 +66,8 @@ class Fit:
         passes = steps_per_epoch == trainer.steps_per_epoch
         self._examples_per_epoch = len(trainer.data.train) if passes else steps_per_epoch * trainer.batch_size
         self._recorder = Recorder(stage, steps_per_epoch, self._examples_per_epoch)
-        self._step = trainer.make_step(model)
+        self._is_bound = exchanges and trainer.strategy.num_replicas_in_sync > 1
+        self._step = trainer.make_step(model, whole=self._is_bound)
         self._tuner = self._make_tuner()
         self._observers: list[keras.callbacks.Callback] = [self._tuner]
         self._bar: ProgressBar | None = None
@@ -88,11 +91,11 @@ class Fit:
         if checkpoint is not None and checkpoint.state["finished"]:
             return self._take_over(checkpoint)
         writer = BackgroundWriter(store) if store is not None and self.trainer.place.cluster.is_chief else None
-        checkpointer = self._make_checkpointer(writer, takes=store is not None)
-        position = Position() if checkpoint is None else checkpointer.resume(checkpoint)
-        if checkpoint is not None:
-            self.say(f"resumed: stage '{self.stage}' from step {checkpoint.step:,} of {self.total_steps:,}")
         try:
+            checkpointer = self._make_checkpointer(writer, takes=store is not None)
+            position = Position() if checkpoint is None else checkpointer.resume(checkpoint)
+            if checkpoint is not None:
+                self.say(f"resumed: stage '{self.stage}' from step {checkpoint.step:,} of {self.total_steps:,}")
             self._fit(position, checkpointer)
             if checkpointer.takes:
                 self._finish(writer)
@@ -171,7 +174,7 @@ class Fit:
         fixed = config.deterministic or coordinated
         return Tuner(
             self._step,
-            jit=False if fixed and config.jit == "auto" else config.jit,
+            jit=False if self._is_bound or (fixed and config.jit == "auto") else config.jit,
             steps_per_execution=1
             if coordinated and config.steps_per_execution == "auto"
             else config.steps_per_execution,

@@ -1,12 +1,10 @@
 """Which precision layers compute in: what a recipe wants, or what the devices compute faster in."""
 
-import math
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bmp.errors import ConfigError
 
@@ -17,8 +15,7 @@ Policy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 _CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 _CLEARLY_FASTER = 1.2
-_PROBE_S = 0.1
-"""How long each of the four timings takes, at least two rounds."""
+"""In times of float32: less is noise."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +47,13 @@ def read_hardware(*, use_gpus: bool = True, cpuinfo: Path = Path("/proc/cpuinfo"
     return Hardware(capability, tuple(flag for flag in _CPU_FLAGS if flag in words))
 
 
-def measure_speedup() -> float:
-    """Returns how much faster the CPU computes in bfloat16 than in float32, casts included; takes under a second.
-
-    Of a large dense layer and a large convolution, forward and backward, it is the lesser that counts. Small layers
-    lose by the casts: a whole network of 784-128-10 takes twice as long in mixed_bfloat16 as in float32.
-    """
-    return min(_time(make, "float32") / _time(make, "bfloat16") for make in (_make_dense, _make_convolution))
-
-
 def choose_precision(
     wanted: str,
     strategy: str,
     hardware: Hardware,
     *,
     may_time: bool = True,
-    measure: Callable[[], float] = measure_speedup,
+    measure: Callable[[], float],
 ) -> tuple[Policy, str]:
     """Returns the policy for `keras.mixed_precision`, and why, as the log says it.
 
@@ -75,7 +63,8 @@ def choose_precision(
         hardware: Of the devices in use.
         may_time: Whether the clock may decide: not where a run must be the same twice, or several processes must
             decide alike. A CPU stays at float32 then.
-        measure: Returns the speed of bfloat16 on this CPU, as a multiple of that of float32.
+        measure: Returns the speed of this training in mixed_bfloat16, as a multiple of that in float32; asked of a CPU
+            that has instructions for it. Small layers lose by the casts what large ones gain.
 
     Raises:
         ConfigError: The strategy cannot train in this precision, or there is none of the name.
@@ -126,9 +115,9 @@ def _choose(strategy: str, hardware: Hardware, may_time: bool, measure: Callable
     if speedup >= _CLEARLY_FASTER:
         return (
             "mixed_bfloat16",
-            f"the CPU has {flags}, and large layers compute {speedup:.1f} times as fast in it, though not small ones",
+            f"the CPU has {flags}, and this model trains {speedup:.1f} times as fast in bfloat16",
         )
-    return "float32", f"the CPU has {flags}, but even large layers compute only {speedup:.1f} times as fast in bfloat16"
+    return "float32", f"the CPU has {flags}, but this model trains only {speedup:.1f} times as fast in bfloat16"
 
 
 def _choose_for_gpu(strategy: str, capability: tuple[int, int]) -> tuple[Policy, str]:
@@ -152,44 +141,3 @@ def _doubt_bfloat16(hardware: Hardware) -> str:
 
 def _doubt_float16(hardware: Hardware) -> str:
     return "" if hardware.gpu_capability is not None else ", though a CPU computes float16 many times slower"
-
-
-def _make_dense(dtype: str) -> tuple[Callable[..., Any], list[Any]]:
-    import tensorflow as tf
-
-    def layer(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        return tf.matmul(tf.cast(x, dtype), tf.cast(weights, dtype))
-
-    return layer, [tf.ones((256, 1024)), tf.ones((1024, 1024))]
-
-
-def _make_convolution(dtype: str) -> tuple[Callable[..., Any], list[Any]]:
-    import tensorflow as tf
-
-    def layer(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d(tf.cast(x, dtype), tf.cast(kernel, dtype), 1, "SAME")
-
-    return layer, [tf.ones((32, 28, 28, 32)), tf.ones((3, 3, 32, 32))]
-
-
-def _time(make: Callable[[str], tuple[Callable[..., Any], list[Any]]], dtype: str) -> float:
-    """Returns the least seconds of a layer forward and backward, on the CPU."""
-    import tensorflow as tf
-
-    with tf.device("/cpu:0"):
-        layer, arrays = make(dtype)
-
-        @tf.function
-        def step() -> list[tf.Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(arrays)
-                loss = tf.reduce_sum(tf.cast(layer(*arrays), tf.float32))
-            return tape.gradient(loss, arrays)
-
-        step()  # traced, and what the libraries prepare at the first call
-        least_s, rounds, end_s = math.inf, 0, time.perf_counter() + _PROBE_S
-        while rounds < 2 or time.perf_counter() < end_s:
-            start_s = time.perf_counter()
-            step()
-            least_s, rounds = min(least_s, time.perf_counter() - start_s), rounds + 1
-    return least_s

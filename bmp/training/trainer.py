@@ -102,6 +102,7 @@ class Trainer:
         callbacks: Sequence["keras.callbacks.Callback"] = (),
         average: float | None = None,
         early_stopping: EarlyStoppingConfig | None = None,
+        exchanges: bool = False,
     ) -> History:
         """Fits a model to the objective of the data, and returns its epochs.
 
@@ -116,6 +117,8 @@ class Trainer:
             callbacks: Further ones of Keras; those with `get_state` and `set_state` are resumed.
             average: Momentum of the moving average that the weights end as.
             early_stopping: When to end before the last epoch.
+            exchanges: Whether layers of the model exchange values between replicas, as those of TF-MOT do: of several
+                replicas none can then compute with XLA or in pieces.
 
         Raises:
             TrainingError: The loss is no longer a finite number.
@@ -134,6 +137,7 @@ class Trainer:
             epochs=epochs,
             steps_per_epoch=steps_per_epoch or self.steps_per_epoch,
             console=self._console,
+            exchanges=exchanges,
         )
         if isinstance(learning_rate, Plateau):
             from bmp.training.plateau import PlateauSchedule
@@ -158,8 +162,8 @@ class Trainer:
                 jit_compile=False,
             )
 
-    def make_step(self, model: "keras.Model") -> "Step":
-        """Returns what one step of a compiled model does."""
+    def make_step(self, model: "keras.Model", *, whole: bool = False) -> "Step":
+        """Returns what one step of a compiled model does; `whole` computes a share in one piece in any case."""
         from bmp.training.step import Step, StepOptions
 
         smoothing = self.config.label_smoothing
@@ -167,7 +171,7 @@ class Trainer:
             lambda targets, outputs: self.objective.example_losses(targets, outputs, smoothing),
             self.objective.example_losses,
             self.class_weights,
-            self.config.accumulate,
+            1 if whole else self.config.accumulate,
             self.config.on_nonfinite == "skip",
             self._seed,
         )
