@@ -1,11 +1,13 @@
 """One training of one model, put together: steps, observers, checkpoints, and `keras.Model.fit` around them."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import tf_keras as keras
 from rich.console import Console
 
 from bmp.data.pipeline import Pipeline
+from bmp.errors import ConfigError
 from bmp.training.callbacks import EarlyStopping, Recorder
 from bmp.training.checkpoint import BackgroundWriter, Checkpoint, CheckpointStore
 from bmp.training.checkpointing import (
@@ -18,8 +20,10 @@ from bmp.training.checkpointing import (
 )
 from bmp.training.history import History
 from bmp.training.observer import Observer
+from bmp.training.own_step import has_own_step
 from bmp.training.progress import ProgressBar
 from bmp.training.pulse import Pulse
+from bmp.training.randomness import find_stateful_draws
 from bmp.training.state import TrainState
 from bmp.training.step import Step
 from bmp.training.tensorboard import TensorBoardWriter
@@ -111,7 +115,12 @@ class Fit:
         self.model.test_function = self._step.make_test_function()
         coordinated = self._step.is_coordinated
         first = _CoordinatorValidation(self._step, self._validation) if coordinated else self._make_guard()
-        watchers = [_Starter(self._step, first_step), first, *self._make_watchers(first_step), self._bar]
+        watchers = [
+            _Starter(self._step, first_step, self.trainer.config.deterministic, self.say),
+            first,
+            *self._make_watchers(first_step),
+            self._bar,
+        ]
         try:
             with (
                 self._train.naming_failures(),
@@ -120,7 +129,7 @@ class Fit:
                 position.told_to(self.model),
             ):
                 self.model.fit(
-                    self.trainer.train_batches(self._train, first_step),
+                    self.trainer.train_batches(self._train, first_step, for_keras=has_own_step(self.model)),
                     steps_per_epoch=self.steps_per_epoch,
                     validation_data=None if coordinated else self.trainer.test_batches(self._validation),
                     validation_steps=self._validation.steps_per_epoch,
@@ -171,6 +180,7 @@ class Fit:
 
     def _make_tuner(self) -> Tuner:
         config, coordinated = self.trainer.config, self._step.is_coordinated  # whose calls only give steps to workers
+        coordinated = coordinated or has_own_step(self.model)
         fixed = config.deterministic or coordinated
         return Tuner(
             self._step,
@@ -244,13 +254,49 @@ class _CoordinatorValidation(Observer):
 
 
 class _Starter(Observer):
-    """Counts steps from where the training goes on: Keras sets its counter to 0 when `fit` begins."""
+    """Counts steps from where the training goes on: Keras sets its counter to 0 when `fit` begins.
 
-    def __init__(self, step: Step, first_step: int) -> None:
+    After the first step it looks whether the model draws random numbers in a way that cannot be resumed.
+
+    Args:
+        step: Of the training.
+        first_step: Where it goes on.
+        is_exact: Whether the recipe asks for the same weights to the last bit.
+        say: Takes a sentence for the log.
+    """
+
+    def __init__(self, step: Step, first_step: int, is_exact: bool, say: Callable[[str], None]) -> None:
         super().__init__()
         self._step = step
         self._first_step = first_step
+        self._is_exact = is_exact
+        self._say = say
+        self._has_looked = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Sets the counter."""
         self._step.counter.assign(self._first_step)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the traced step, once.
+
+        Raises:
+            ConfigError: The recipe asks for exactness, and the model cannot have it.
+        """
+        if self._has_looked:
+            return
+        self._has_looked = True
+        kinds = find_stateful_draws(self._step.traced())
+        if not kinds:
+            return
+        words = (
+            f"the model draws random numbers by {', '.join(kinds)}, whose state no checkpoint can hold; use Keras' "
+            "random layers, such as Dropout and GaussianNoise, or tf.random.stateless_uniform and its like"
+        )
+        if self._is_exact:
+            raise ConfigError(
+                f"train.deterministic is true, but {words}.",
+                expected="stateless random numbers",
+                received=", ".join(kinds),
+            )
+        self._say(f"note: {words}: a resumed run draws others")

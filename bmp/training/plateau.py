@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import tf_keras as keras
-
 from bmp.errors import ConfigError, suggest
 from bmp.training.observer import Observer
 from bmp.training.schedules import Plateau
@@ -45,7 +43,7 @@ class PlateauSchedule(Observer):
         Raises:
             ConfigError: It has not measured the metric.
         """
-        value, step = self._read(logs or {}), int(keras.backend.get_value(self.model.optimizer.iterations))
+        value, step = self._read(logs or {}), int(self.model.optimizer.iterations.numpy())
         if self._is_better(value):
             self._best, self._since_step = value, step
         elif step - self._since_step >= self._plateau.patience_steps:

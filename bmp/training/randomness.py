@@ -152,14 +152,14 @@ class SteppedRandomness:
             generator.restart()
 
 
-def find_stateful_draws(function: Any) -> list[str]:
-    """Returns the kinds of operations with hidden random state in a traced `tf.function`, its library included."""
-    names = set()
-    for concrete in function._list_all_concrete_functions():
-        graph = concrete.graph.as_graph_def()
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        names |= {node.op for node in nodes if node.op in _STATEFUL}
-    return sorted(names)
+def find_stateful_draws(functions: Sequence[Any]) -> list[str]:
+    """Returns the kinds of operations with hidden random state in traced `tf.function`s, their libraries included."""
+    graphs = [
+        concrete.graph.as_graph_def() for function in functions for concrete in function._list_all_concrete_functions()
+    ]
+    nodes = [node for graph in graphs for node in graph.node]
+    nodes += [node for graph in graphs for function in graph.library.function for node in function.node_def]
+    return sorted({node.op for node in nodes} & _STATEFUL)
 
 
 _STATEFUL = {

@@ -108,6 +108,10 @@ class Step:
 
         return self._repeat(tf.function(train, jit_compile=True, reduce_retracing=True) if whole else train, True)
 
+    def traced(self) -> list[Any]:
+        """Returns the functions of TensorFlow that the newest train function consists of."""
+        return self._traced
+
     def settle(self) -> None:
         """Waits until the workers of a coordinator have done all the steps they were given."""
         if self.is_coordinated:
@@ -148,7 +152,8 @@ class Step:
             self.model._cluster_coordinator.schedule(function, args=(iterator,))
             return {metric.name: math.nan for metric in self.model.metrics}  # known only when the workers are done
 
-        run.traced = (single, loop)  # type: ignore[attr-defined]  # for whoever looks into the graph
+        if counts:
+            self._traced = [single, loop]
         return run
 
     def _train(self, data: Any, compute: Callable[..., Any]) -> dict[str, tf.Tensor]:

@@ -164,6 +164,7 @@ class Trainer:
 
     def make_step(self, model: "keras.Model", *, whole: bool = False) -> "Step":
         """Returns what one step of a compiled model does; `whole` computes a share in one piece in any case."""
+        from bmp.training.own_step import OwnStep, check_own_step, has_own_step
         from bmp.training.step import Step, StepOptions
 
         smoothing = self.config.label_smoothing
@@ -175,11 +176,28 @@ class Trainer:
             self.config.on_nonfinite == "skip",
             self._seed,
         )
+        if has_own_step(model):
+            check_own_step(model, self.config)
+            return OwnStep(model, self.strategy, options)
         return Step(model, self.strategy, options)
 
-    def train_batches(self, pipeline: "Pipeline", first_step: int = 0) -> Any:
-        """Returns endless training batches, each replica's share of every one of them on its own replica."""
-        return self._distribute(lambda **share: pipeline.shuffled(self._seed, first_step=first_step, **share))
+    def train_batches(self, pipeline: "Pipeline", first_step: int = 0, *, for_keras: bool = False) -> Any:
+        """Returns endless training batches, each replica's share of every one of them on its own replica.
+
+        Args:
+            pipeline: Of the training split.
+            first_step: Where to start.
+            for_keras: Whether weights are to be those that a `train_step` of Keras expects.
+        """
+        from bmp.training.own_step import to_keras_weights
+
+        replicas = self.strategy.num_replicas_in_sync
+
+        def make(**share: int) -> "tf.data.Dataset":
+            batches = pipeline.shuffled(self._seed, first_step=first_step, **share)
+            return batches.map(to_keras_weights(replicas)) if for_keras and pipeline.weighs(replicas) else batches
+
+        return self._distribute(make)
 
     def test_batches(self, pipeline: "Pipeline") -> Any:
         """Returns the batches of a split in order; for several replicas, again and again."""

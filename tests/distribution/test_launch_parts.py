@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bmp.cli.launch import launch_command
 from bmp.distribution.heartbeat import Beat
 from bmp.distribution.launch.cores import describe_pools, divide_cores
+from bmp.distribution.launch.gpus import divide_gpus, list_gpus
 from bmp.distribution.launch.crew import Crew
 from bmp.distribution.launch.messages import MAX_FIRST_BYTES, Join, parse
 from bmp.distribution.launch.options import Host, Options, choose_run_dir, find_host_index, parse_hosts, parse_workers
@@ -208,3 +209,26 @@ def test_manifests_are_printed():
     text = run("--workers", "2:4", "--print", "slurm", "--run-dir", "runs/x", __file__, "digits", "--set", "a=b")
     assert "#SBATCH --ntasks=4" in text and "digits --set a=b --run-dir runs/x" in text
     assert "kind: Job" in run("--print", "kubernetes", "--run-dir", "/runs/x", __file__)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "jobs", "expected"),
+    [
+        ("", ["worker", "worker"], [None, None]),
+        ("0,1", ["worker", "worker"], ["0", "1"]),
+        ("0,1,2,3,4", ["worker", "worker"], ["0,1", "2,3"]),
+        ("3", ["worker", "worker"], ["3", "-1"]),
+        ("0,1", ["chief", "worker", "worker", "ps"], ["-1", "0", "1", "-1"]),
+        ("GPU-ab,GPU-cd", ["worker"], ["GPU-ab,GPU-cd"]),
+    ],
+)
+def test_every_worker_has_gpus_of_its_own(gpus, jobs, expected):
+    found = divide_gpus(list_gpus({"CUDA_VISIBLE_DEVICES": gpus}), jobs)
+    assert [own.get("CUDA_VISIBLE_DEVICES") for own in found] == expected
+
+
+def test_gpus_are_seen_where_linux_shows_them(tmp_path):
+    for name in ("nvidia1", "nvidia0", "nvidia10", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert list_gpus({}, tmp_path) == ["0", "1", "10"]
+    assert list_gpus({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path) == []

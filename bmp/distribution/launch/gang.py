@@ -10,6 +10,7 @@ from pathlib import Path
 from bmp.distribution.cluster import Cluster
 from bmp.distribution.heartbeat import Beat
 from bmp.distribution.launch.cores import describe_pools, divide_cores
+from bmp.distribution.launch.gpus import divide_gpus, list_gpus
 from bmp.distribution.launch.options import Options
 from bmp.distribution.launch.ports import choose_ports
 from bmp.distribution.launch.progress import Screen
@@ -79,15 +80,23 @@ class Gang:
         """
         directory = self._options.run_dir / "logs" / f"attempt-{assignment.attempt}"
         directory.mkdir(parents=True, exist_ok=True)
-        cores = divide_cores(sorted(os.sched_getaffinity(0)), [role.job for role in assignment.roles])
+        jobs = [role.job for role in assignment.roles]
+        cores = divide_cores(sorted(os.sched_getaffinity(0)), jobs)
+        gpus = divide_gpus(list_gpus(os.environ), jobs)
         for local_rank, (role, own) in enumerate(zip(assignment.roles, cores, strict=True)):
-            start = self._plan(role, own, local_rank, assignment, directory)
+            start = self._plan(role, own, gpus[local_rank], local_rank, assignment, directory)
             self._ranks.append(Rank(start, self._keeper))
             limits = self._options.start_timeout_s, self._options.watchdog_s
             self._watches[role.name] = Watch(*limits, time.monotonic())
 
     def _plan(
-        self, role: Role, cores: Sequence[int], local_rank: int, assignment: Assignment, directory: Path
+        self,
+        role: Role,
+        cores: Sequence[int],
+        gpus: Mapping[str, str],
+        local_rank: int,
+        assignment: Assignment,
+        directory: Path,
     ) -> Start:
         spec = {job: tuple(addresses) for job, addresses in assignment.spec.items()}
         cluster = Cluster(role.job, role.index, spec)
@@ -106,7 +115,7 @@ class Gang:
         return Start(
             role,
             [sys.executable, *self._options.command],
-            unless_set | dict(os.environ) | told | describe_pools(cores),
+            unless_set | dict(os.environ) | told | describe_pools(cores) | gpus,
             cores,
             directory / f"{role.stem}.log",
             beat_file,
