@@ -128,7 +128,7 @@ def _to_row(run: "ListedRun") -> dict[str, Any]:
 def _to_cells(run: "ListedRun") -> list[Any]:
     from rich.text import Text
 
-    from bmp.training.pace import say_duration
+    from bmp.pace import say_duration
 
     state = Text(run.state, style=_STYLES.get(run.state, "red"))
     status = run.status
@@ -146,7 +146,7 @@ def _to_cells(run: "ListedRun") -> list[Any]:
 
 def _describe(run: "ListedRun") -> dict[str, str]:
     """Returns how a run stands, in words."""
-    from bmp.training.pace import say_duration
+    from bmp.pace import say_duration
 
     status = run.status
     if status is None:

@@ -19,6 +19,7 @@ from bmp.training.checkpointing import (
     put_observers,
 )
 from bmp.training.history import History
+from bmp.training.lone_device import unwrapped
 from bmp.training.observer import Observer
 from bmp.training.own_step import has_own_step
 from bmp.training.progress import ProgressBar
@@ -27,7 +28,7 @@ from bmp.training.randomness import find_stateful_draws
 from bmp.training.state import TrainState
 from bmp.training.step import Step
 from bmp.training.tensorboard import TensorBoardWriter
-from bmp.training.tuning import Tuner
+from bmp.training.tuning import Tuner, guess_xla_gain
 
 if TYPE_CHECKING:
     from bmp.training.trainer import Trainer
@@ -127,6 +128,7 @@ class Fit:
                 self._validation.naming_failures(),
                 self._step.randomness.installed(),
                 position.told_to(self.model),
+                unwrapped(self.model, self.trainer.strategy),
             ):
                 self.model.fit(
                     self.trainer.train_batches(self._train, first_step, for_keras=has_own_step(self.model)),
@@ -191,6 +193,7 @@ class Fit:
             total_steps=self.total_steps,
             last_differs=len(self.trainer.data.train) % self.trainer.batch_size > 0,
             say=self.say,
+            xla_gain=guess_xla_gain(self.model, self.trainer.strategy.extended.worker_devices),
         )
 
     def _make_guard(self) -> FiniteGuard:

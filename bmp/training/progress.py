@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from bmp.training.observer import Observer
-from bmp.training.pace import Pace, say_duration
+from bmp.pace import Pace, say_duration
 
 _LOOK_S = 0.25
 _PLAIN_LINE_S = 30.0

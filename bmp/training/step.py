@@ -7,7 +7,7 @@ out and in however many pieces a replica computes its share.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -58,7 +58,11 @@ class Step:
         self.replicas = strategy.num_replicas_in_sync
         self.is_coordinated = strategy._should_use_with_coordinator
         self.randomness = SteppedRandomness(model, options.seed)
+        self.calls: Literal["single", "loop", "either"] = "either"
+        """Whether a call is always one step, always a loop (be it of one step), or which of the two the model says at
+        that time: asking takes a while, and so does a second trace."""
         self._options = options
+        self._bad_steps: list[tf.Tensor] = []  # of each replica of this process, as the last call left them
         with strategy.scope():
             leaf = tf.zeros([1, 1])  # Keras makes its metrics at the first batch; they are needed before
             model.compiled_loss.build(leaf)
@@ -83,7 +87,7 @@ class Step:
 
     def bad_step(self) -> int | None:
         """Returns the first step whose loss was not finite on a replica of this process, or None."""
-        found = [int(value) for value in self.strategy.experimental_local_results(self._bad_step) if int(value)]
+        found = [step for step in map(int, self._bad_steps) if step]
         return min(found) - 1 if found else None
 
     def skipped(self) -> int:
@@ -138,23 +142,36 @@ class Step:
                 self.counter.assign_add(1)
             return {name: self.strategy.experimental_local_results(value)[0] for name, value in results.items()}
 
-        def several(iterator: Any) -> dict[str, tf.Tensor]:
+        def one(iterator: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+            return once(iterator), self._read_bad_steps()
+
+        def several(iterator: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
             for _ in tf.range(times):
                 results = once(iterator)
-            return results
+            return results, self._read_bad_steps()
 
-        single, loop = tf.function(once, reduce_retracing=True), tf.function(several, reduce_retracing=True)
+        single, loop = tf.function(one, reduce_retracing=True), tf.function(several, reduce_retracing=True)
+
+        def choose() -> Any:
+            loops = int(times.numpy()) > 1 if self.calls == "either" else self.calls == "loop"
+            return loop if loops else single
 
         def run(iterator: Any) -> dict[str, Any]:
-            function = single if int(times.numpy()) == 1 else loop
             if not self.is_coordinated:
-                return function(iterator)
-            self.model._cluster_coordinator.schedule(function, args=(iterator,))
+                results, self._bad_steps = choose()(iterator)
+                return results
+            self.model._cluster_coordinator.schedule(choose(), args=(iterator,))
             return {metric.name: math.nan for metric in self.model.metrics}  # known only when the workers are done
 
         if counts:
             self._traced = [single, loop]
         return run
+
+    def _read_bad_steps(self) -> list[tf.Tensor]:
+        """Returns them as results of the call: a variable that is read after it costs as much as a small step."""
+        if self.is_coordinated:
+            return []
+        return [tf.convert_to_tensor(value) for value in self.strategy.experimental_local_results(self._bad_step)]
 
     def _train(self, data: Any, compute: Callable[..., Any]) -> dict[str, tf.Tensor]:
         inputs, targets, weights = self._unpack(data)

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from bmp.training.observer import Observer
-from bmp.training.pace import Pace
+from bmp.pace import Pace
 
 _FILE_VERSION = "brain.Event:2"
 _file_numbers = itertools.count()

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from bmp.distribution.heartbeat import Beat
+from bmp.pace import Pace, say_duration
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _PLAIN_INTERVAL_S = 10.0
 _PLAIN_CHANGE_S = 1.0
 _LIVE_INTERVAL_S = 0.2
-_WINDOW = 60
+_WINDOW_S = 60.0
 
 
 class Screen:
@@ -30,7 +31,7 @@ class Screen:
 
         self._console = Console(stderr=not sys.stdout.isatty(), highlight=False, markup=False, soft_wrap=True)
         self._live: Live | None = None
-        self._pace = Pace()
+        self._pace, self._step = Pace(_WINDOW_S), 0
         self._shown = ("", "")
         self._shown_s = 0.0
 
@@ -62,7 +63,7 @@ class Screen:
     def update(self, beats: Mapping[str, Beat]) -> None:
         """Shows where the ranks are, if it is time."""
         now_s = time.monotonic()
-        self._pace.see(max((beat.step for beat in beats.values()), default=0), now_s)
+        self._see(max((beat.step for beat in beats.values()), default=0), now_s)
         where = say_where(beats)
         if self._console.is_terminal:
             interval_s = _LIVE_INTERVAL_S
@@ -70,10 +71,18 @@ class Screen:
             interval_s = _PLAIN_INTERVAL_S if where == self._shown[0] else _PLAIN_CHANGE_S
         if not beats or now_s - self._shown_s < interval_s:
             return
-        line = say_progress(beats, self._pace.steps_per_s)
+        line = say_progress(beats, self._pace.steps_per_s or 0.0)
         if line != self._shown[1]:
             self._draw(line, beats)
         self._shown, self._shown_s = (where, line), now_s
+
+    def _see(self, step: int, now_s: float) -> None:
+        """Takes the step that the ranks are at; fewer than before are those of another stage."""
+        if step < self._step:
+            self._pace = Pace(_WINDOW_S)
+        if step != self._step:
+            self._pace.add(step, now_s)
+        self._step = step
 
     def _draw(self, line: str, beats: Mapping[str, Beat]) -> None:
         if not self._console.is_terminal:
@@ -97,30 +106,8 @@ class Screen:
         if self._live is not None:
             self._live.stop()
         self._live = None
-        self._pace = Pace()
+        self._pace, self._step = Pace(_WINDOW_S), 0
         self._shown, self._shown_s = ("", ""), 0.0
-
-
-class Pace:
-    """Steps a second, over the last minute or so."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
-
-    def see(self, step: int, now_s: float) -> None:
-        """Takes the step that the ranks are at; one look a second counts."""
-        if self._seen and step < self._seen[-1][1]:
-            self._seen.clear()
-        if not self._seen or (now_s - self._seen[-1][0] >= 1 and step > self._seen[-1][1]):
-            self._seen.append((now_s, step))
-
-    @property
-    def steps_per_s(self) -> float:
-        """How fast; 0 while that is not known."""
-        if len(self._seen) < 2:
-            return 0.0
-        (first_s, first), (last_s, last) = self._seen[0], self._seen[-1]
-        return (last - first) / (last_s - first_s)
 
 
 def say_progress(beats: Mapping[str, Beat], steps_per_s: float) -> str:
@@ -160,12 +147,6 @@ def _say_indexes(indexes: list[int]) -> str:
         else:
             runs.append([index, index])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
-def say_duration(seconds: float) -> str:
-    """Returns a duration as H:MM:SS."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def _name(rank: str, line: str) -> str:
