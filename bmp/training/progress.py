@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from bmp.training.observer import Observer
 from bmp.pace import Pace, say_duration
+from bmp.training.observer import Observer
 
 _LOOK_S = 0.25
 _PLAIN_LINE_S = 30.0

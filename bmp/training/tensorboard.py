@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from bmp.training.observer import Observer
 from bmp.pace import Pace
+from bmp.training.observer import Observer
 
 _FILE_VERSION = "brain.Event:2"
 _file_numbers = itertools.count()

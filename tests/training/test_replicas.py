@@ -1,51 +1,161 @@
-"""The trainer on two replicas: the same batches, dealt out."""
+"""Two replicas learn what one learns, whatever share of a batch each has, and are resumed to the bit.
 
+TensorFlow divides the CPU once in a process, before it is used: all is computed in one process of its own, which
+prints what the tests look at.
+"""
+
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 SCRIPT = """
-import io, sys
+import json, shutil, sys, tempfile
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
 import bmp
+import numpy as np
 import tensorflow as tf
-import tf_keras as keras
-from rich.console import Console
-from bmp.config import DataConfig
-from bmp.data import SOURCES, load_data
-from bmp.models import MODELS
-from bmp.training import OPTIMIZERS, Trainer
+from fitting import build_net, make_data, make_trainer, train
+from test_checkpointing import _StopAt
+from bmp.errors import StoppedError, TrainingError
+from bmp.training.callbacks import KeepBest
+from bmp.training.checkpoint import CheckpointStore
+from bmp.training.schedules import Plateau
+from bmp.training.stop import StopRequest
+from bmp.training.trainer import Place
 
-replicas, batch_size = int(sys.argv[1]), int(sys.argv[2])
 cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)])
-data = load_data(SOURCES.bind("sklearn", {"name": "wine"}), DataConfig(source="sklearn"), 0)
-trainer = Trainer(
-    data, strategy, build_optimizer=OPTIMIZERS.bind("sgd", {}), batch_size=batch_size, seed=3,
-    console=Console(file=io.StringIO()),
-)
-keras.utils.set_random_seed(0)
-with strategy.scope():
-    model = MODELS.bind("mlp", {"hidden": [8], "scale": 0.001})(data.signature)
-history = trainer.fit(model, epochs=3, learning_rate=0.01)
-print(strategy.num_replicas_in_sync, *(epoch.metrics["loss"] for epoch in history))
-print(*model.get_weights()[0].ravel())
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategies = {1: tf.distribute.OneDeviceStrategy("CPU:0"), 2: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])}
+data = make_data()
+found = {}
+
+
+def note(name, weights, history=()):
+    found[name] = {
+        "weights": [array.tolist() for array in weights], "figures": [epoch.metrics for epoch in history]
+    }
+
+
+def fit(replicas, *, net=None, epochs=2, callbacks=(), learning_rate=0.05, own=None, **config):
+    trainer = make_trainer(own or data, strategy=strategies[replicas], **config)
+    return train(trainer, net=net, epochs=epochs, callbacks=callbacks, learning_rate=learning_rate)
+
+
+# The same lessons, dealt out: 56 examples in batches of 9 (the last of 2), and of 55 and 1.
+PENALTY = {"penalty": 0.02}
+for replicas in (1, 2):
+    for size in (9, 55):
+        note(f"sgd {size} {replicas}", *fit(replicas, batch_size=size, net=PENALTY))
+    rest = {"accumulate": 3, "class_weights": "balanced", "label_smoothing": 0.1}
+    note(f"adam 9 {replicas}", *fit(replicas, batch_size=9, optimizer="adam", net=PENALTY, learning_rate=0.01, **rest))
+
+# XLA
+note("jit", *fit(2, batch_size=9, jit=True, net=PENALTY))
+
+# A stop, a resume: statistics of each replica, dropout of each, a schedule, the best weights.
+NET = {"dropout": 0.4, "noise": 0.1, "norm": True}
+HARD = {"net": NET, "epochs": 3, "learning_rate": Plateau(0.05, 0.5, 1, 0.0, "val_loss"), "batch_size": 9}
+note("whole", *fit(2, callbacks=[KeepBest("accuracy", 1)], **HARD))
+note("eight", *fit(2, callbacks=[KeepBest("accuracy", 1)], **HARD, steps_per_execution=8))
+for stop_at in (3, 10):
+    directory = Path(tempfile.mkdtemp())
+    request = StopRequest()
+    place = Place(directory, stop=request)
+    try:
+        fit(2, callbacks=[_StopAt(stop_at, request), KeepBest("accuracy", 1)], **HARD, place=place)
+    except StoppedError:
+        pass
+    newest, _ = CheckpointStore(directory / "checkpoints" / "train").read_newest()
+    found[f"rows {stop_at}"] = sorted(array.shape for name, array in newest.arrays.items() if array.shape[:1] == (2,))
+    found[f"statistics {stop_at}"] = newest.arrays["weight/0004"].tolist()
+    note(f"parts {stop_at}", *fit(2, callbacks=[KeepBest("accuracy", 1)], **HARD, place=Place(directory)))
+    if stop_at == 3:  # another number of replicas goes on from the same checkpoint, though not to the bit
+        for path in CheckpointStore(directory / "checkpoints" / "train").paths():
+            if path.name != f"step-{newest.step:012d}":
+                shutil.rmtree(path)
+        note("fewer", *fit(1, callbacks=[KeepBest("accuracy", 1)], **HARD, place=Place(directory)))
+
+# A batch that cannot be learned from.
+bad = make_data(bad=[5])
+for replicas in (1, 2):
+    note(f"skip {replicas}", *fit(replicas, own=bad, batch_size=9, on_nonfinite="skip", max_skipped=9, net=PENALTY))
+    try:
+        fit(replicas, own=bad, batch_size=9)
+        found[f"guard {replicas}"] = "nothing was found"
+    except TrainingError as error:
+        found[f"guard {replicas}"] = error.message
+print("FOUND", json.dumps(found))
 """
 
 
-def train(replicas: int, batch_size: int) -> tuple[list[float], list[float]]:
+@pytest.fixture(scope="module")
+def found():
+    here = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(replicas), str(batch_size)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", SCRIPT, here],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(Path(here).parent)},
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    losses, weights = ([float(word) for word in line.split()] for line in done.stdout.splitlines()[-2:])
-    assert losses[0] == replicas
-    return losses[1:], weights
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.partition("FOUND ")[2])
 
 
-def test_two_replicas_learn_what_one_learns() -> None:
-    # 124 training examples: batches that both replicas share alike
-    one, two = train(1, 62), train(2, 62)
-    assert two[0] == pytest.approx(one[0], abs=1e-5)
-    assert two[1] == pytest.approx(one[1], abs=1e-5)
+def assert_alike(one, other, tolerance=1e-5):
+    for mine, theirs in zip(one["weights"], other["weights"], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=tolerance)
+    for mine, theirs in zip(one["figures"], other["figures"], strict=True):
+        assert mine == pytest.approx(theirs, abs=tolerance)
+
+
+@pytest.mark.parametrize("size", [9, 55])
+def test_two_replicas_learn_what_one_learns(found, size):
+    """Also of uneven shares, and where the last batch has one example for two."""
+    assert_alike(found[f"sgd {size} 2"], found[f"sgd {size} 1"])
+
+
+def test_pieces_class_weights_and_smoothing_are_of_the_whole_batch(found):
+    assert_alike(found["adam 9 2"], found["adam 9 1"], 1e-4)
+
+
+def test_xla_computes_the_same(found):
+    assert_alike(found["jit"], found["sgd 9 2"])
+
+
+def test_several_steps_a_call_are_single_steps(found):
+    assert found["eight"] == found["whole"]
+
+
+@pytest.mark.parametrize("stop_at", [3, 10])
+def test_a_stop_changes_nothing(found, stop_at):
+    assert found[f"parts {stop_at}"] == found["whole"]
+
+
+@pytest.mark.parametrize("stop_at", [3, 10])
+def test_each_replica_keeps_its_own_statistics(found, stop_at):
+    rows = np.array(found[f"statistics {stop_at}"])
+    assert rows.shape == (2, 8) and not np.allclose(rows[0], rows[1])
+
+
+def test_another_number_of_replicas_can_go_on(found):
+    assert len(found["fewer"]["figures"]) == 3
+    assert found["fewer"]["figures"][-1]["loss"] == pytest.approx(found["whole"]["figures"][-1]["loss"], abs=0.15)
+
+
+def test_a_bad_batch_is_left_out_by_all(found):
+    assert_alike(found["skip 2"], found["skip 1"])
+    assert all(np.isfinite(array).all() for array in found["skip 2"]["weights"])
+
+
+def test_a_bad_batch_is_named(found):
+    """Only one replica has it, and all end."""
+    assert found["guard 2"] == found["guard 1"]
+    assert "at step" in found["guard 1"]
