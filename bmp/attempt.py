@@ -1,6 +1,5 @@
 """One attempt of a run, by one process: who else takes part, where the traces go, how it ended."""
 
-import errno
 import hashlib
 import os
 import shlex
@@ -20,7 +19,7 @@ from bmp.distribution.cluster import Cluster, read_cluster
 from bmp.distribution.heartbeat import Heartbeat, register_stack_dump
 from bmp.errors import BmpError, CheckpointError, ConfigError, DataError, RegistryError, StoppedError
 from bmp.runs import RunDirectory, Status, begin_status, find_state, list_runs
-from bmp.storage import write_atomically
+from bmp.storage import is_disk_full, write_atomically
 from bmp.training.stop import StopRequest
 
 _FREE_TO_CHANGE = ("distribution", "train.checkpoint", "train.on_nonfinite", "train.max_skipped", "publish.root")
@@ -29,7 +28,6 @@ _SHARED_WITHIN_S = 60.0
 """How long a file system may take to show what another machine wrote."""
 _STATUS_INTERVAL_S = 1.0
 _SILENT_AFTER_S = 120.0
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Attempt:
@@ -94,7 +92,7 @@ class Attempt:
             DataError: The run began with other examples.
             CheckpointError: The directory cannot be written to.
         """
-        with self._naming_a_full_disk():
+        with self._naming_its_disk():
             if self.cluster.is_chief:
                 self._take_directory(recipe, facts, score)
             if self.cluster.num_processes > 1:
@@ -121,7 +119,7 @@ class Attempt:
     def tell_environment(self, devices: list[str]) -> None:
         """Writes down what the run runs on."""
         if self.cluster.is_chief:
-            with self._naming_a_full_disk():
+            with self._naming_its_disk():
                 self.directory.write_environment(devices=devices, cluster=self.cluster.reason)
 
     def report(self, phase: str, stage: str, step: int, total_steps: int, figures: Mapping[str, float]) -> None:
@@ -130,21 +128,22 @@ class Attempt:
         Raises:
             CheckpointError: The disk is full.
         """
-        with self._naming_a_full_disk():
+        with self._naming_its_disk():
             self._heartbeat.beat(phase, step=step, total_steps=total_steps, figures=figures)
             self._write_progress(stage, step, total_steps, figures)
 
     @contextmanager
-    def _naming_a_full_disk(self) -> Iterator[None]:
+    def _naming_its_disk(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def _cannot_write(self, error: OSError) -> CheckpointError:
+    def _cannot_write(self, error: BaseException) -> CheckpointError:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         return CheckpointError(
-            f"The run directory {self.directory.path} cannot be written to: {error.strerror or error}. Checkpoints "
-            "are intact; make room on the disk and resume the run.",
+            f"The run directory {self.directory.path} cannot be written to: {reason}. Checkpoints are intact; make "
+            "room on the disk and resume the run.",
             expected="room on the disk",
             received=str(error),
         )
@@ -183,7 +182,7 @@ class Attempt:
             self._end("failed", error=error.message)
             raise
         except BaseException as error:
-            if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            if is_disk_full(error):
                 full = self._cannot_write(error)
                 self._end("failed", error=full.message)
                 raise full from error

@@ -1,11 +1,14 @@
 """Files that survive a crash: written aside, synced, then renamed into place."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -57,3 +60,15 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Says whether an error, or one that led to it, is that of a full disk, a spent quota or a limited file.
+
+    TensorFlow and HDF5 raise errors of their own without a number; their text holds that of the system.
+    """
+    while error is not None:
+        if getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
+            return True
+        error = error.__cause__
+    return False

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -5,7 +7,8 @@ import time
 import pytest
 from conftest import disk_that_holds
 
-from bmp.storage import append_durably, sync_tree, write_atomically
+from bmp.errors import CheckpointError
+from bmp.storage import append_durably, is_disk_full, sync_tree, write_atomically
 
 
 @pytest.mark.parametrize("before", [None, b"", b"old"])
@@ -73,3 +76,24 @@ def test_syncing_a_tree_reaches_every_file(tmp_path):
     (tmp_path / "a" / "dangling").symlink_to("nowhere")
     with pytest.raises(FileNotFoundError):
         sync_tree(tmp_path)
+
+
+def led_to(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True),
+        (OSError(errno.EDQUOT, "spent"), True),
+        (OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"), True),
+        (RuntimeError("variables/variables.data-00000-of-00001; File too large"), True),
+        (led_to(CheckpointError("It failed."), led_to(ValueError("?"), OSError(errno.ENOSPC, "full"))), True),
+        (led_to(CheckpointError("It failed."), OSError(errno.EACCES, os.strerror(errno.EACCES))), False),
+        (ValueError("28"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_trouble(error, is_full):
+    assert is_disk_full(error) is is_full

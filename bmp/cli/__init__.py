@@ -19,13 +19,13 @@ from bmp.cli.runs import runs_group
 from bmp.cli.tensorflow import check_can_train, hold_back_stderr
 from bmp.errors import (
     BmpError,
-    CheckpointError,
     ConfigError,
     DataError,
     NotFoundError,
     StoppedError,
     TrainingError,
 )
+from bmp.storage import is_disk_full
 
 _SHADES = " .:-=+*#%@"
 _registry_option = click.option(
@@ -41,12 +41,12 @@ _registry_option = click.option(
 def _exit_code(error: BmpError) -> int:
     """Returns what a program, such as the launcher, can tell a failure by.
 
-    2: what was asked for is wrong. 3: training cannot go on, and would not at a second try. 75: the disk is full, or
-    cannot be written to. 143 and 130: stopped as asked. 1: anything else.
+    2: what was asked for is wrong. 3: training cannot go on, and would not at a second try. 75: the disk is full.
+    143 and 130: stopped as asked. 1: anything else.
     """
     if isinstance(error, StoppedError):
         return error.exit_code
-    if isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError):
+    if is_disk_full(error):
         return 75
     kinds: list[tuple[type[BmpError], int]] = [
         (TrainingError, 3),

@@ -14,7 +14,7 @@ from bmp.config import Recipe, write_recipe
 from bmp.errors import BmpError, ConfigError
 from bmp.runs.environment import describe_environment
 from bmp.runs.status import Status
-from bmp.storage import write_atomically
+from bmp.storage import sync_tree, write_atomically
 
 _BEFORE_THE_RUN = ("logs", "control")  # what a launcher leaves there before any of its processes begins
 
@@ -82,6 +82,7 @@ class RunDirectory:
             directory.path.mkdir(parents=True, exist_ok=True)
             write_recipe(recipe, directory.recipe_file)
             directory.readme_file.write_text(text, encoding="utf-8")
+            sync_tree(directory.path)  # the status will be: a power cut may not leave it beside an empty recipe
         except OSError as error:
             raise ConfigError(f"The run directory {path} cannot be made: {error}.") from error
         return directory

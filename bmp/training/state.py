@@ -72,7 +72,10 @@ class TrainState:
         self._scatter(own, arrays)
 
     def _variables(self, metrics: bool) -> dict[str, Any]:
-        groups: dict[str, Sequence[Any]] = {"weight": self.model.weights, "optimizer": self.model.optimizer.variables}
+        groups: dict[str, Sequence[Any]] = {
+            "weight": self.model.weights,
+            "optimizer": _find_optimizer_variables(self.model.optimizer),
+        }
         if metrics:
             groups["metric"] = [variable for metric in self.model.metrics for variable in metric.variables]
         return {
@@ -118,6 +121,18 @@ class TrainState:
                 variable.assign(tf.gather(tf.constant(values), replica))
 
         tf.function(lambda: self.strategy.run(assign))()
+
+
+def _find_optimizer_variables(optimizer: Any) -> list[Any]:
+    """Returns everything an optimizer remembers; `variables` alone leaves out the rate and the scale of the loss."""
+    variables = list(optimizer.variables)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if isinstance(inner._learning_rate, tf.Variable):
+        variables.append(inner._learning_rate)
+    if inner is not optimizer:
+        scale = optimizer._loss_scale
+        variables += [scale.current_loss_scale, scale.counter]
+    return variables
 
 
 def _check(named: Mapping[str, Any], arrays: Mapping[str, np.ndarray], groups: tuple[str, ...]) -> None:

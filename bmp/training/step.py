@@ -62,6 +62,8 @@ class Step:
         """Whether a call is always one step, always a loop (be it of one step), or which of the two the model says at
         that time: asking takes a while, and so does a second trace."""
         self._options = options
+        self._steps: dict[bool, Callable[[Any], None]] = {}
+        self._traced: list[Any] = []
         self._bad_steps: list[tf.Tensor] = []  # of each replica of this process, as the last call left them
         with strategy.scope():
             leaf = tf.zeros([1, 1])  # Keras makes its metrics at the first batch; they are needed before
@@ -104,13 +106,44 @@ class Step:
         Args:
             jit: Whether XLA compiles the step; with several replicas, all of it but the exchange and the update.
         """
-        compute = tf.function(self._compute, jit_compile=True, reduce_retracing=True) if jit else self._compute
-        whole = jit and self.replicas == 1
+        return self._repeat(self._make_step(jit), True)
 
-        def train(data: Any) -> dict[str, tf.Tensor]:
-            return self._train(data, self._compute if whole else compute)
+    def try_with_xla(self, iterator: Any) -> tuple[dict[str, tf.Tensor], str | None]:
+        """Does one step compiled by XLA or, where it cannot compile it, as it is; no batch is lost by the attempt.
 
-        return self._repeat(tf.function(train, jit_compile=True, reduce_retracing=True) if whole else train, True)
+        Returns:
+            The metrics, and why XLA cannot compile the step.
+        """
+        data, spec = tf.function(lambda: next(iterator))(), iterator.element_spec
+        try:
+            return self._take(data, spec, self._make_step(True)), None
+        except Exception as error:  # whatever a compiler says of a model that it does not know
+            return self._take(data, spec, self._make_step(False)), " ".join(str(error).split())[:200]
+
+    def _take(self, data: Any, spec: Any, step: Callable[[Any], None]) -> dict[str, tf.Tensor]:
+        """Does a step with a batch, whose shape is left as open as the iterator does: it is compiled only once then."""
+
+        def call(data: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+            self._run(step, data, counts=True)
+            return self._read_results()
+
+        results, self._bad_steps = tf.function(_as_written(call), input_signature=[spec])(data)
+        return dict(results)
+
+    def _make_step(self, jit: bool) -> Callable[[Any], None]:
+        """Returns the step of one replica; what XLA has compiled once is compiled."""
+        if jit not in self._steps:
+            compute: Any = self._compute
+            if jit:
+                compute = tf.function(_as_written(compute), jit_compile=True, reduce_retracing=True)
+            whole = jit and self.replicas == 1
+
+            def train(data: Any) -> None:
+                self._train(data, self._compute if whole else compute)
+
+            step = _as_written(train)
+            self._steps[jit] = tf.function(step, jit_compile=True, reduce_retracing=True) if whole else step
+        return self._steps[jit]
 
     def traced(self) -> list[Any]:
         """Returns the functions of TensorFlow that the newest train function consists of."""
@@ -124,33 +157,31 @@ class Step:
     def evaluate(self, batches: tf.data.Dataset) -> dict[str, float]:
         """Returns the metrics over some batches, computed by this process: what a coordinator has for `evaluate`."""
         self.model.reset_metrics()
-        test = tf.function(self._test, reduce_retracing=True)
+        test = tf.function(_as_written(self._test), reduce_retracing=True)
         for batch in batches:
             test(batch)
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
     def make_test_function(self) -> Callable[[Any], Any]:
         """Returns what `evaluate` calls with an iterator."""
-        return self._repeat(self._test, False)
+        return self._repeat(_as_written(self._test), False)
 
-    def _repeat(self, step: Callable[[Any], dict[str, tf.Tensor]], counts: bool) -> Callable[[Any], Any]:
+    def _repeat(self, step: Callable[[Any], None], counts: bool) -> Callable[[Any], Any]:
         times = self.model._steps_per_execution
 
-        def once(iterator: Any) -> dict[str, tf.Tensor]:
-            results = self.strategy.run(step, args=(next(iterator),))
-            if counts:
-                self.counter.assign_add(1)
-            return {name: self.strategy.experimental_local_results(value)[0] for name, value in results.items()}
-
         def one(iterator: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-            return once(iterator), self._read_bad_steps()
+            self._run(step, next(iterator), counts=counts)
+            return self._read_results()
 
         def several(iterator: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-            for _ in tf.range(times):
-                results = once(iterator)
-            return results, self._read_bad_steps()
+            def go_on(done: tf.Tensor) -> tf.Tensor:
+                self._run(step, next(iterator), counts=counts)
+                return done + 1
 
-        single, loop = tf.function(one, reduce_retracing=True), tf.function(several, reduce_retracing=True)
+            tf.while_loop(lambda done: done < times, go_on, [tf.constant(0, times.dtype)])
+            return self._read_results()
+
+        single, loop = (tf.function(_as_written(call), reduce_retracing=True) for call in (one, several))
 
         def choose() -> Any:
             loops = int(times.numpy()) > 1 if self.calls == "either" else self.calls == "loop"
@@ -167,13 +198,25 @@ class Step:
             self._traced = [single, loop]
         return run
 
-    def _read_bad_steps(self) -> list[tf.Tensor]:
-        """Returns them as results of the call: a variable that is read after it costs as much as a small step."""
-        if self.is_coordinated:
-            return []
-        return [tf.convert_to_tensor(value) for value in self.strategy.experimental_local_results(self._bad_step)]
+    def _read_results(self) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Returns every metric over what the first replica here has seen, and the first bad step of each.
 
-    def _train(self, data: Any, compute: Callable[..., Any]) -> dict[str, tf.Tensor]:
+        Both are results of the call: a variable that is read after it costs as much as a small step.
+        """
+        results = self.strategy.run(_as_written(self._results))
+        local = {name: self.strategy.experimental_local_results(value)[0] for name, value in results.items()}
+        if self.is_coordinated:
+            return local, []
+        bad = self.strategy.experimental_local_results(self._bad_step)
+        return local, [tf.convert_to_tensor(value) for value in bad]
+
+    def _run(self, step: Callable[[Any], None], data: Any, *, counts: bool) -> None:
+        """Runs a step on every replica of this process."""
+        self.strategy.run(step, args=(data,))
+        if counts:
+            self.counter.assign_add(1)
+
+    def _train(self, data: Any, compute: Callable[..., Any]) -> None:
         inputs, targets, weights = self._unpack(data)
         gradients = compute(inputs, targets, weights, _replica_id())
         pairs = list(zip(gradients, self.model.trainable_variables, strict=True))
@@ -181,7 +224,6 @@ class Step:
             self._apply_if_finite(pairs)
         else:
             self.model.optimizer.apply_gradients(pairs)
-        return self._results()
 
     def _compute(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor, replica: tf.Tensor) -> list[Any]:
         """Returns the gradient of a share, a tensor (or None) each trainable variable, and updates the metrics."""
@@ -238,13 +280,12 @@ class Step:
         sums = [tf.reduce_sum(_values(gradient)) for gradient in gradients if gradient is not None]
         return tf.math.is_finite(tf.add_n([loss, *sums]))
 
-    def _test(self, data: Any) -> dict[str, tf.Tensor]:
+    def _test(self, data: Any) -> None:
         inputs, targets, weights = self._unpack(data)
         outputs = _only(self.model(inputs, training=False))
         losses = self._options.test_losses(targets, outputs)  # (b,)
         penalty = tf.add_n(self.model.losses) if self.model.losses else tf.constant(0.0)
         self._measure(targets, outputs, losses + penalty, weights)
-        return self._results()
 
     def _unpack(self, data: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """Returns inputs, targets and weights; of shares that are alike, each example weighs the same."""
@@ -301,6 +342,19 @@ class Step:
         self._last_skipped.assign(
             tf.where(finite, self._last_skipped.read_value(), tf.cast(self.counter, tf.int64) + 1)
         )
+
+
+def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that AutoGraph calls as it is: to rewrite this file takes longer than to trace it.
+
+    Unlike `tf.autograph.experimental.do_not_convert` it leaves the `call` of a model to AutoGraph.
+    """
+
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    call.autograph_info__ = {}  # type: ignore[attr-defined]  # the mark of what AutoGraph has made itself
+    return call
 
 
 def _values(gradient: Any) -> tf.Tensor:

@@ -65,6 +65,7 @@ class Tuner(Observer):
         self._last_differs = last_differs
         self._say = say
         self._functions: dict[bool, Any] = {}
+        self._obstacle: str | None = None
         self._search: Search | None = None
         self._wanted, self._samples = 0, list[float]()
         self._started_s, self._before = 0.0, -1
@@ -134,7 +135,7 @@ class Tuner(Observer):
 
     def _fit_into_epoch(self, times: int) -> int:
         """Returns as many steps a call or a few less, so that the calls of an epoch are about alike."""
-        steps = (self.params or {}).get("steps")
+        steps = getattr(self, "params", {}).get("steps")
         if not steps or times < 1:
             return times
         return -(-steps // -(-steps // times))
@@ -144,6 +145,13 @@ class Tuner(Observer):
     ) -> Generator[int, Any, float]:
         """Measures a choice against the best so far, keeps the faster, and returns its seconds a step."""
         before = self.jit, self.times
+        if jit and not self.jit:
+            self._use_once(self._try_with_xla)
+            yield 1
+            if self._obstacle is not None:
+                words.append(f"XLA cannot compile it: {self._obstacle}")
+                self._use(*before)
+                return best_s
         self._use(jit, times)
         yield 1  # which may build it
         samples = yield 2
@@ -155,6 +163,16 @@ class Tuner(Observer):
         if not keeps:
             self._use(*before)
         return found_s if keeps else best_s
+
+    def _try_with_xla(self, iterator: Any) -> Any:
+        results, self._obstacle = self._step.try_with_xla(iterator)
+        return results
+
+    def _use_once(self, function: Callable[[Any], Any]) -> None:
+        """Lets `fit` call a function of one step next."""
+        self.times = 1
+        self.model.train_function = function
+        self.model.steps_per_execution = 1
 
     def _use(self, jit: bool, times: int) -> None:
         self.jit, self.times = jit, times

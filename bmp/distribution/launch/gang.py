@@ -115,7 +115,7 @@ class Gang:
         return Start(
             role,
             [sys.executable, *self._options.command],
-            unless_set | dict(os.environ) | told | describe_pools(cores) | gpus,
+            unless_set | dict(os.environ) | told | describe_pools(cores) | dict(gpus),
             cores,
             directory / f"{role.stem}.log",
             beat_file,
