@@ -1,6 +1,7 @@
 """The directory of a run: where everything is, and the files that no other room writes."""
 
 import json
+import os
 import secrets
 import shlex
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from bmp.config import Recipe, write_recipe
 from bmp.errors import BmpError, ConfigError
 from bmp.runs.environment import describe_environment
 from bmp.runs.status import Status
-from bmp.storage import sync_tree, write_atomically
+from bmp.storage import sync_directory, write_atomically
 
 _BEFORE_THE_RUN = ("logs", "control")  # what a launcher leaves there before any of its processes begins
 
@@ -82,10 +83,16 @@ class RunDirectory:
             directory.path.mkdir(parents=True, exist_ok=True)
             write_recipe(recipe, directory.recipe_file)
             directory.readme_file.write_text(text, encoding="utf-8")
-            sync_tree(directory.path)  # the status will be: a power cut may not leave it beside an empty recipe
+            directory._sync_recipe()
         except OSError as error:
             raise ConfigError(f"The run directory {path} cannot be made: {error}.") from error
         return directory
+
+    def _sync_recipe(self) -> None:
+        """Waits for the disk, as the status will: a power cut may not leave that beside an empty recipe."""
+        with self.recipe_file.open("rb") as file:
+            os.fsync(file.fileno())
+        sync_directory(self.path)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":

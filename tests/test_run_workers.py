@@ -1,0 +1,90 @@
+"""Runs of several processes: they train what one would, publish once, and go on when one of them is lost."""
+
+import numpy as np
+import pytest
+from processes import Place, drop_durations, end, losses, read_digest, wait_until
+
+PLAIN = "compress={max_drop: 0.9, pruning: null, quantization: null}"
+EXACT = ("train.epochs=3", "model.args.dropout=0", PLAIN)
+"""Of the digits recipe: nothing in the network draws numbers; 1,259 examples are no multiple of its batch of 32."""
+TROUBLE = ("Traceback", "oordination", "ollective", "UNAVAILABLE", "CANCELLED", "ABORTED", "DEADLINE_EXCEEDED")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """`run(name, *overrides, recipe=, launch=)` runs in a new place; returns it and what was printed."""
+    places = []
+
+    def start(name, *overrides, **options):
+        places.append(Place(tmp_path_factory.mktemp(name), overrides, **options))
+        code, stdout, stderr = places[-1].finish()
+        assert code == 0, stdout + stderr
+        assert not places[-1].ranks()
+        return places[-1], stdout, stderr
+
+    yield start
+    for place in places:
+        place.kill()
+
+
+@pytest.fixture(scope="module")
+def one_device(run):
+    return run("one", *EXACT, recipe="digits")[0]
+
+
+@pytest.fixture(scope="module")
+def two_workers(run):
+    return run("workers", *EXACT, recipe="digits", launch=("--workers", "2"))
+
+
+def test_two_replicas_in_one_process_train_what_one_does(run, one_device):
+    place, stdout, _ = run("replicas", *EXACT, "distribution.cpu_replicas=2", recipe="digits")
+    assert "mirrored, 2 replicas" in stdout
+    np.testing.assert_allclose(losses(place.history()), losses(one_device.history()), atol=1e-5, rtol=0)
+
+
+def test_two_workers_train_what_one_device_does(two_workers, one_device):
+    place, stdout, _ = two_workers
+    assert "multi_worker, 2 replicas" in stdout
+    assert len(place.history()) == 3
+    np.testing.assert_allclose(losses(place.history()), losses(one_device.history()), atol=1e-5, rtol=0)
+
+
+def test_two_workers_publish_one_version_and_end_quietly(two_workers):
+    place, stdout, stderr = two_workers
+    assert place.registry.versions("digits") == [1]
+    assert (place.status().state, place.status().published) == ("finished", "digits/1")
+    assert stdout.count("published  ") == 1
+    assert stderr.splitlines()[-1] == "bmp: finished at step 120."
+    assert {file.name for file in place.run.logs.rglob("*.log")} == {"worker-0.log", "worker-1.log"}
+    assert not [line for line in place.logs().splitlines() if any(word in line for word in TROUBLE)]
+
+
+def test_a_lost_worker_changes_nothing(run, tmp_path):
+    options = {"launch": ("--workers", "2")}
+    overrides = ("data.batch_size=8", "train.epochs=3", PLAIN)
+    reference, printed, _ = run("undisturbed", *overrides, **options)
+    place = Place(tmp_path / "place", overrides, **options)
+    try:
+        process = place.start()
+        wait_until(process, lambda: place.newest("train") > 100)
+        place.ranks()["worker-1"].kill()
+        code, stdout, stderr = end(process)
+        assert not place.ranks()
+    finally:
+        place.kill()
+    assert code == 0, stderr
+    assert "restart 1 of 3" in stderr and "finished at step 474, after 1 restart." in stderr
+    assert "[worker 0] resumed: stage 'train' from step " in stdout
+    assert read_digest(stdout) == read_digest(printed)
+    assert drop_durations(place.history()) == drop_durations(reference.history())
+    assert place.registry.versions("net") == [1]
+
+
+def test_parameter_servers_train_something_of_use(run):
+    launch = ("--workers", "1", "--ps", "1")
+    place, stdout, _ = run("servers", "train.epochs=4", PLAIN, recipe="digits", launch=launch)
+    assert "parameter_server" in stdout
+    assert place.registry.versions("digits") == [1]
+    (variant,) = place.registry.resolve("digits").read_manifest().variants
+    assert variant.measured.test_score > 0.9
