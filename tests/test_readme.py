@@ -139,7 +139,8 @@ def test_make_run_says_where_everything_is(made: tuple[Path, str]) -> None:
     records = re.search(r"^records +(\S+)$", output, re.MULTILINE)
     assert records
     assert sorted(path.name for path in (copy / records[1]).iterdir()) == [
-        "confusion.png", "history.csv", "history.png", "recipe.yaml", "variants.json",
+        "README.md", "checkpoints", "confusion.png", "control", "environment.json", "history.csv", "history.png",
+        "recipe.yaml", "status.json", "tensorboard", "variants.json",
     ]  # fmt: skip
 
 

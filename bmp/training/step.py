@@ -30,6 +30,7 @@ class StepOptions:
         pieces: In which a replica computes its share, one after the other.
         skip_nonfinite: Whether a batch without a finite loss and gradient is left out.
         seed: Of dropout and noise.
+        output_shape: Of the model's output for one example.
     """
 
     train_losses: Losses
@@ -38,6 +39,7 @@ class StepOptions:
     pieces: int = 1
     skip_nonfinite: bool = False
     seed: int = 0
+    output_shape: tuple[int | None, ...] = ()
 
 
 class Step:
@@ -70,6 +72,9 @@ class Step:
             model.compiled_loss.build(leaf)
             model.compiled_metrics.build(leaf, leaf)
             self._loss_metric = model.compiled_loss.metrics[0]
+            for metric in model.metrics:  # some wait for the first batch, which a replica cannot make variables in
+                if not metric.built:
+                    metric.build((None, *options.output_shape), (None, *options.output_shape))
             # 1 + the first step whose loss was not finite, or 0; how many were left out, and 1 + the last of them.
             self._bad_step, self._skipped, self._last_skipped = (
                 tf.Variable(
@@ -236,7 +241,7 @@ class Step:
 
         def add(piece: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
             share = tf.nest.map_structure(lambda array: tf.gather(array, piece), cut)
-            gradients = self._compute_piece(*share, replica * pieces + piece)
+            gradients = self._compute_piece(share[0], share[1], share[2], replica * pieces + piece)
             missing[:] = [gradient is None for gradient in gradients]
             return piece + 1, [
                 total if gradient is None else total + gradient for total, gradient in zip(sums, gradients, strict=True)

@@ -175,6 +175,7 @@ class Trainer:
             1 if whole else self.config.accumulate,
             self.config.on_nonfinite == "skip",
             self._seed,
+            self.data.signature.outputs[0].shape,
         )
         if has_own_step(model):
             check_own_step(model, self.config)
