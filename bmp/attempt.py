@@ -1,5 +1,6 @@
 """One attempt of a run, by one process: who else takes part, where the traces go, how it ended."""
 
+import fcntl
 import hashlib
 import os
 import shlex
@@ -51,6 +52,7 @@ class Attempt:
         self._status: Status | None = None
         self._written_s = 0.0
         self._step = 0
+        self._lock: int | None = None
         self._began_s = time.monotonic()
         self._earlier_s = 0.0
 
@@ -103,6 +105,7 @@ class Attempt:
             _check_same(recipe, self.directory)
         else:
             RunDirectory.create(self.directory.path, recipe, go_on=self._go_on)
+        self._take_lock()
         self._check_data(facts["data"])
         for what, value in facts.items():
             file = self.directory.path / "control" / what
@@ -111,6 +114,20 @@ class Attempt:
         self._status = begin_status(recipe.publish.name, self.previous).change(score=score)
         self._earlier_s = self._status.train_s
         self.directory.write_status(self._status)
+
+    def _take_lock(self) -> None:
+        """Keeps a second process from going on with the run; the system frees the lock when this one ends."""
+        file = self.directory.path / "control" / "lock"
+        file.parent.mkdir(exist_ok=True)
+        self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a lock of the process, known to NFS as well
+        except (BlockingIOError, PermissionError) as error:
+            raise ConfigError(
+                f"Another process works on the run in {self.directory.path} already. Stop it first, or name another "
+                "run directory.",
+                expected="a run that nobody works on",
+            ) from error
 
     @property
     def _go_on(self) -> str:
@@ -223,6 +240,9 @@ class Attempt:
             time.sleep(0.2)
 
     def _end(self, state: str, **changes: Any) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         if self._status is None:
             return
         self._status = self._status.change(state=state, train_s=self._train_s, **changes)

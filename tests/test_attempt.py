@@ -102,6 +102,25 @@ def test_what_a_run_begins_with():
     assert attempt.run_id.startswith("run 20")
 
 
+def test_two_processes_do_not_work_on_one_run():
+    begin("run").directory.status_file.unlink()  # so that nothing but the lock tells
+    script = (
+        "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR)\n"
+        "try: fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except OSError: sys.exit(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, "run/control/lock"]).returncode == 7
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    find("other").begin(RECIPE, FACTS, "accuracy")
+    Path("third/control").mkdir(parents=True)
+    command = [sys.executable, "-c", holder, "third/control/lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(ConfigError, match="Another process works on the run in third already"):
+            begin("third")
+        process.communicate(b"\n")
+
+
 def test_a_directory_that_only_a_launcher_has_written_to_is_new(tmp_path):
     (tmp_path / "run" / "logs" / "attempt-0").mkdir(parents=True)
     (tmp_path / "run" / "control").mkdir()

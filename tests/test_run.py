@@ -134,6 +134,8 @@ def test_the_run_directory_keeps_the_records_and_nothing_else(quick_run):
         "status.json",
         "environment.json",
         "control/data",
+        "control/lock",
+        "control/precision",
     } | {name for name in list_files(quick_run.directory) if name.startswith(("checkpoints/", "tensorboard/"))}
     assert {entry.name for entry in quick_run.directory.iterdir() if entry.is_dir()} == {
         "checkpoints",
@@ -221,7 +223,8 @@ def test_the_run_directory_is_new_and_named_after_the_model(second):
 def test_what_is_printed_ends_with_how_to_serve_it(second):
     result, output, _ = second
     lines = output.splitlines()
-    assert lines[0].startswith("digits: 1,") and "cnn of" in lines[0] and "one_device, 1 replica (this machine has" in lines[0]
+    assert lines[0].startswith("digits: 1,") and "cnn of" in lines[0]
+    assert "one_device, 1 replica (this machine has" in lines[0]
     assert sum("examples/s" in line for line in lines) == 4
     assert [line.split()[0] for line in lines if len(line.split()) == 9 and "%" in line] == VARIANTS
     assert lines[-1].split() == ["serve", "it", "bmp", "serve", "--model", "digits"]
