@@ -32,7 +32,7 @@ from bmp.runs import RunDirectory
 from bmp.training import OPTIMIZERS, SCHEDULES, History, Trainer
 from bmp.training.copies import copy_model, digest_weights, needs_copy
 from bmp.training.history import plot_history, write_history
-from bmp.training.trainer import Place, check_every
+from bmp.training.trainer import Place, check_every, check_replicas
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -107,7 +107,7 @@ def run(
         config=recipe.train,
         place=Place(attempt.directory.path, attempt.cluster, attempt.report, attempt.stop),
     )
-    _check_replicas(trainer.batch_size, chosen.strategy.num_replicas_in_sync)
+    check_replicas(trainer.batch_size, chosen.strategy.num_replicas_in_sync)
     policy = _choose_precision(recipe, build, attempt, trainer, chosen)
     model = _build_model(recipe, build, trainer, policy)
     epochs, stretch = _divide_steps(recipe.train, trainer)
@@ -269,16 +269,6 @@ def _build_model(recipe: Recipe, build: _Builders, trainer: Trainer, policy: str
     keras.utils.set_random_seed(recipe.seed)
     with trainer.strategy.scope():
         return build_model(build.model, trainer.data.signature, trainer.data.train)
-
-
-def _check_replicas(batch_size: int, replicas: int) -> None:
-    if batch_size < replicas:
-        raise ConfigError(
-            f"A batch of {batch_size} cannot be dealt out to {replicas} replicas; raise data.batch_size, or choose "
-            "distribution.strategy: one_device.",
-            expected=f"at least {replicas}",
-            received=str(batch_size),
-        )
 
 
 def _divide_steps(config: TrainConfig, trainer: Trainer) -> tuple[int, int]:

@@ -17,8 +17,9 @@ from bmp.artifact.samples import read_samples
 from bmp.config import load_recipe
 from bmp.errors import ConfigError, DataError, RegistryError, TrainingError
 from bmp.registry import Registry
-from bmp.run import _check_replicas, run
+from bmp.run import run
 from bmp.training.history import read_history
+from bmp.training.trainer import check_replicas
 from serving.model import load_model
 
 VARIANTS = ["float32", "pruned", "int8", "pruned_int8"]
@@ -342,6 +343,6 @@ def test_a_model_that_litert_cannot_hold_is_served_as_saved_model(tmp_path):
 
 @pytest.mark.parametrize(("batch_size", "replicas"), [(1, 2), (3, 4)])
 def test_a_batch_smaller_than_the_replicas_is_refused(batch_size, replicas):
-    _check_replicas(replicas, replicas)
+    check_replicas(replicas, replicas)
     with pytest.raises(ConfigError, match=f"A batch of {batch_size} cannot be dealt out to {replicas} replicas"):
-        _check_replicas(batch_size, replicas)
+        check_replicas(batch_size, replicas)

@@ -13,7 +13,6 @@ from bmp.config import Recipe, load_recipe
 from bmp.data import Split, load_data
 from bmp.data.pipeline import Pipeline
 from bmp.durations import Clock
-from bmp.errors import ConfigError
 from bmp.plan.cost import Cost, count_cost
 from bmp.plan.fit import Fit, Load, judge
 from bmp.plan.line import draw_line
@@ -22,6 +21,7 @@ from bmp.plan.model import build_compiled, look_up
 from bmp.plan.network import Network, measure_loopback
 from bmp.plan.scaling import Pace, Prediction, choose_replicas, predict_strong, predict_weak
 from bmp.plan.timing import StepTime, measure_step
+from bmp.training.trainer import check_replicas
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -166,13 +166,7 @@ def _count_replicas(recipe: Recipe, machine: Machine, batch: int) -> int:
     """Returns the replicas of this process, as the recipe is written."""
     mirrored = recipe.distribution.strategy != "one_device"
     replicas = recipe.distribution.cpu_replicas or (max(len(machine.gpus), 1) if mirrored else 1)
-    if batch < replicas:
-        raise ConfigError(
-            f"A batch of {batch} cannot be dealt out to {replicas} replicas; raise data.batch_size, or choose "
-            "distribution.strategy: one_device.",
-            expected=f"at least {replicas}",
-            received=str(batch),
-        )
+    check_replicas(batch, replicas)
     return replicas
 
 

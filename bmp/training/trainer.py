@@ -258,6 +258,21 @@ def check_every(config: TrainConfig, num_processes: int) -> None:
         )
 
 
+def check_replicas(batch_size: int, replicas: int) -> None:
+    """Refuses batches of which some replica would always have nothing.
+
+    Raises:
+        ConfigError: There are more replicas than examples in a batch.
+    """
+    if batch_size < replicas:
+        raise ConfigError(
+            f"A batch of {batch_size} cannot be dealt out to {replicas} replicas; raise data.batch_size, or choose "
+            "distribution.strategy: one_device.",
+            expected=f"at least {replicas}",
+            received=str(batch_size),
+        )
+
+
 def _count_classes(data: Dataset, config: TrainConfig) -> np.ndarray:
     if config.class_weights is None or data.target.kind != "class":
         return np.zeros(0, np.int64)

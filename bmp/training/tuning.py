@@ -24,8 +24,15 @@ _XLA_GAIN_OF_CONVOLUTIONS = 0.02
 _XLA_COST = 1.5
 """What XLA takes to compile a step, in times of what TensorFlow takes to build it: 0.5 to 1.6, measured; that again
 for a batch of another size."""
+_TURNS = 5
+"""Calls of each of two choices that are compared."""
+_CALLS_OF_ONE_STEP = 4
+"""In a turn, against one call of many steps."""
 _TOO_SLOW = 1.5
-"""What takes so much longer after two calls is not timed any further."""
+"""What takes so much longer after two turns is not timed any further."""
+
+Choice = tuple[bool, int]
+"""Whether XLA compiles the step, and steps a call."""
 
 Search = Generator[int, list[float], None]
 """Yields how many calls to time, and is sent the seconds a step in each."""
@@ -154,15 +161,25 @@ class Tuner(Observer):
                 return best_s
         self._use(jit, times)
         yield 1  # which may build it
-        samples = yield 2
-        (found_s,) = self._agree(samples)
-        if found_s < best_s * _TOO_SLOW:
-            (found_s,) = self._agree([*samples, *(yield 4)])
+        best_s, found_s = yield from self._take_turns(before, (jit, times))
         keeps = found_s * gain < best_s
         words.append(f"{found_s * 1e3:.3g} ms {name}{'' if keeps else ', not kept'}")
         if not keeps:
             self._use(*before)
         return found_s if keeps else best_s
+
+    def _take_turns(self, one: Choice, other: Choice) -> Generator[int, Any, tuple[float, float]]:
+        """Returns the seconds a step of two choices, measured in turns: a machine that others use slows both."""
+        samples: dict[Choice, list[float]] = {one: [], other: []}
+        for turn in range(_TURNS):
+            for choice in (one, other):
+                self._use(*choice)
+                samples[choice] += yield (_CALLS_OF_ONE_STEP if choice[1] == 1 < other[1] else 1)
+            if turn == 1:
+                (one_s,), (other_s,) = self._agree(samples[one]), self._agree(samples[other])
+                if other_s > one_s * _TOO_SLOW:
+                    return one_s, other_s
+        return (*self._agree(samples[one]), *self._agree(samples[other]))
 
     def _try_with_xla(self, iterator: Any) -> Any:
         results, self._obstacle = self._step.try_with_xla(iterator)
