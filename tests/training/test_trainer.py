@@ -95,7 +95,8 @@ def test_the_same_seed_gives_the_same_weights_and_figures_and_another_does_not(m
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_batch(make_trainer, optimizer, learning_rate):
     output = io.StringIO()
     console = Console(file=output, force_terminal=True)
-    with pytest.raises(TrainingError, match=r"at step [234] of stage 'train' \(epoch 1, batch [234]: examples \d+, \d+"):
+    place = r"at step [234] of stage 'train' \(epoch 1, batch [234]: examples \d+, \d+"
+    with pytest.raises(TrainingError, match=place):
         fit(make_trainer(optimizer, console=console), epochs=3, learning_rate=learning_rate)
     assert output.getvalue().rfind(SHOW_CURSOR) > output.getvalue().rfind(HIDE_CURSOR) >= 0
 
