@@ -11,7 +11,7 @@ help:
 	@echo "make run     train, compress, publish and serve a digit classifier, then ask it once"
 	@echo "make test    run every test"
 	@echo "make lint    style, types and the laws of the house"
-	@echo "make bench   measure the whole run, the input pipeline, and serving against the plain server (needs wrk)"
+	@echo "make bench   measure the whole run, the input pipeline, training, and serving against plain code (needs wrk)"
 	@echo "make soak    try to spoil runs for most of an hour: kills, full disks, flipped bits, cut cables (SOAK_SCALE=0.1: short)"
 	@echo "make serve   serve every published model on port 5000"
 	@echo "make clean   remove the environment and everything that was made"
@@ -44,6 +44,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/quickstart.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/training.py
 
 # Debian's strace and iproute2 are installed where they are missing and this is root.
 soak: $(VENV)/.installed

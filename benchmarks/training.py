@@ -55,13 +55,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every part is given: a directory for its files, how many rounds, what share of the steps, and data."""
+    """What every part is given: a directory for its files, rounds, the share of the steps, data, and which recipes."""
 
     directory: Path
     rounds: int
     scale: float
     text: Path
     pictures: Path
+    recipes: tuple[str, ...]
 
 
 def make_arrays(path: Path, shape: tuple[int, ...], count: int) -> None:
@@ -195,9 +196,9 @@ def measure_recipes(settings: Settings) -> list[Line]:
         "shakespeare_char": [f"data.args.path={settings.text}"],
     }
     lines = []
-    for name in list_recipes():
+    for name in settings.recipes:
         recipe = load_recipe(name, given.get(name, []))
-        if recipe.model.build == "classical":
+        if recipe.model.build == "classical":  # fitted by scikit-learn
             continue
         taken = compare(recipe, recipe, settings)
         lines.append(Line(f"recipe {name}: speed", divide(taken, "other", "bmp"), "at least 0.98", taken))
@@ -277,6 +278,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="turns each side takes")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps; less leaves more to the start")
+    parser.add_argument("--recipes", nargs="+", choices=list_recipes(), default=list_recipes(), metavar="RECIPE")
     parser.add_argument("--text", type=Path, help="of the GPT; by default made up of as many letters")
     parser.add_argument("--pictures", type=Path, help="a folder a class, for signs; by default made up")
     parser.add_argument("--output", type=Path, default=Path("results/training.json"))
@@ -289,6 +291,7 @@ def main() -> None:
             options.scale,
             (options.text or directory / "text.txt").absolute(),
             (options.pictures or directory / "pictures").absolute(),
+            tuple(options.recipes),
         )
         if options.text is None:
             make_text(settings.text)

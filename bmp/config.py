@@ -177,6 +177,15 @@ class TrainConfig(Section):
             raise ValueError(f"validate_every is {self.validate_every}; it must divide steps, which is {self.steps}")
         return self
 
+    @model_validator(mode="after")
+    def _keeps_one(self) -> "TrainConfig":
+        if self.keep == "best" and self.weight_average is not None:
+            raise ValueError(
+                "keep: best chooses among the weights as they were validated, weight_average ends as their mean; "
+                "choose one of the two"
+            )
+        return self
+
 
 class PruningConfig(Section):
     """Magnitude pruning with a polynomial schedule (TF-MOT), then its fine-tuning."""
@@ -292,7 +301,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the resolved recipe, every default spelled out; `load_recipe` reads it."""
-    path.write_text(yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False), encoding="utf-8")
+    path.write_text(dump_recipe(recipe), encoding="utf-8")
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Returns what `write_recipe` writes."""
+    return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
 
 
 def _find_recipe(name_or_path: str) -> Path:

@@ -229,3 +229,8 @@ def test_validations_must_divide_the_steps(override):
 
 def test_the_whole_split_may_be_a_batch():
     assert load_recipe("digits", ["data.batch_size=all"]).data.batch_size == "all"
+
+
+def test_best_weights_and_averaged_ones_are_two_things():
+    with pytest.raises(ConfigError, match="keep: best chooses among the weights as they were validated"):
+        load_recipe("digits", ["train.keep=best", "train.weight_average=0.9"])

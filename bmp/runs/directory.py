@@ -1,7 +1,6 @@
 """The directory of a run: where everything is, and the files that no other room writes."""
 
 import json
-import os
 import secrets
 import shlex
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from bmp.config import Recipe, write_recipe
+from bmp.config import Recipe, dump_recipe
 from bmp.errors import BmpError, ConfigError
 from bmp.runs.environment import describe_environment
 from bmp.runs.status import Status
-from bmp.storage import sync_directory, write_atomically
+from bmp.storage import write_atomically
 
 _BEFORE_THE_RUN = ("logs", "control")  # what a launcher leaves there before any of its processes begins
 
@@ -81,18 +80,12 @@ class RunDirectory:
         text = _README.format(name=recipe.publish.name, directory=shlex.quote(str(path)), go_on=go_on)
         try:
             directory.path.mkdir(parents=True, exist_ok=True)
-            write_recipe(recipe, directory.recipe_file)
             directory.readme_file.write_text(text, encoding="utf-8")
-            directory._sync_recipe()
+            # Whole or not at all, and on the disk: from then on the directory is that of a run.
+            write_atomically(directory.recipe_file, dump_recipe(recipe).encode())
         except OSError as error:
             raise ConfigError(f"The run directory {path} cannot be made: {error}.") from error
         return directory
-
-    def _sync_recipe(self) -> None:
-        """Waits for the disk, as the status will: a power cut may not leave that beside an empty recipe."""
-        with self.recipe_file.open("rb") as file:
-            os.fsync(file.fileno())
-        sync_directory(self.path)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -119,7 +112,7 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"The run directory {self.path} cannot be made: it is a file. Name a new one.")
-        if self.path.is_dir() and any(path.name not in _BEFORE_THE_RUN for path in self.path.iterdir()):
+        if self.path.is_dir() and any(map(_is_of_a_run, self.path.iterdir())):
             raise ConfigError(f"The run directory {self.path} is not empty; name a new one.")
 
     def checkpoints_of(self, stage: str) -> Path:
@@ -192,3 +185,8 @@ class RunDirectory:
         if not isinstance(tree, dict):
             raise BmpError(f"{self.recipe_file} holds no recipe.")
         return tree
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a file tells that a run has this directory: not what came before, or was cut off before there was one."""
+    return path.name not in (*_BEFORE_THE_RUN, "README.md") and not path.name.startswith(".recipe.yaml-")

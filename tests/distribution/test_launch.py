@@ -109,6 +109,13 @@ def test_a_rank_that_ignores_sigterm_is_killed_after_the_grace(tmp_path):
     assert "worker 1 ended with exit code 1" in done.stderr
 
 
+def test_who_waits_for_a_lost_rank_has_only_a_short_grace(tmp_path):
+    # the helper's own time runs out before this grace does
+    script = ("--do", "worker-0:deaf@3", "--do", "worker-1:exit=1@3")
+    done = launch(tmp_path / "run", "--workers", "2", "--grace", "300", script=script)
+    assert done.returncode == 0, done.stderr
+
+
 def test_workers_shrink_when_one_cannot_be_had_again(tmp_path):
     run_dir = tmp_path / "run"
     done = launch(run_dir, "--workers", "1:2", script=("--do", "worker-1:exit=1@0*"))

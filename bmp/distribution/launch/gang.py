@@ -20,6 +20,7 @@ from bmp.distribution.launch.site import PERMANENT, Assignment, Report, Trouble
 from bmp.distribution.launch.watch import Watch
 
 _DUMP_S = 1.0
+_LOST_S = 5.0
 
 
 class Gang:
@@ -163,8 +164,13 @@ class Gang:
         now_s = time.monotonic()
         term_s = now_s + (_DUMP_S if hung else 0)
         dump = [(now_s, signal.SIGUSR1)] if hung else []
-        self._to_send = [*dump, (term_s, signal.SIGTERM), (term_s + self._options.grace_s, signal.SIGKILL)]
+        self._to_send = [*dump, (term_s, signal.SIGTERM), (term_s + self._find_grace_s(), signal.SIGKILL)]
         self._send_what_is_due(now_s)
+
+    def _find_grace_s(self) -> float:
+        """Returns how long ranks have to end: where one was lost the others wait for it, and can write nothing more."""
+        is_lost = any(rank.code not in (None, 0, 143) for rank in self._ranks)
+        return min(self._options.grace_s, _LOST_S) if is_lost and not self._options.ps else self._options.grace_s
 
     def kill(self) -> None:
         """Kills the ranks and their children at once."""
