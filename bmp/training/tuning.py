@@ -163,7 +163,7 @@ class Tuner(Observer):
         yield 1  # which may build it
         best_s, found_s = yield from self._take_turns(before, (jit, times))
         keeps = found_s * gain < best_s
-        words.append(f"{found_s * 1e3:.3g} ms {name}{'' if keeps else ', not kept'}")
+        words.append(f"{name} {found_s * 1e3:.3g} against {best_s * 1e3:.3g} ms{'' if keeps else ', not kept'}")
         if not keeps:
             self._use(*before)
         return found_s if keeps else best_s
