@@ -5,13 +5,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench soak serve notebook clean
+.PHONY: help run test lint bench tools soak serve notebook clean
 
 help:
 	@echo "make run     train, compress, publish and serve a digit classifier, then ask it once"
 	@echo "make test    run every test"
 	@echo "make lint    style, types and the laws of the house"
 	@echo "make bench   measure the whole run, the input pipeline, training, and serving against plain code (needs wrk)"
+	@echo "make tools   install the Debian packages of make soak, as root"
 	@echo "make soak    try to spoil runs for most of an hour: kills, full disks, flipped bits, cut cables (SOAK_SCALE=0.1: short)"
 	@echo "make serve   serve every published model on port 5000"
 	@echo "make clean   remove the environment and everything that was made"
@@ -46,13 +47,16 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/training.py
 
-# Debian's strace and iproute2 are installed where they are missing and this is root.
-soak: $(VENV)/.installed
+# Debian's packages that make soak needs, and a few tests: strace strikes at system calls, iproute2 makes two hosts.
+tools:
 	@for tool in strace:strace ip:iproute2; do \
 	    command -v $${tool%%:*} > /dev/null && continue; \
-	    test "$$(id -u)" = 0 || { echo "make soak needs $${tool##*:}: apt-get install $${tool##*:}"; exit 1; }; \
-	    apt-get install -y -qq $${tool##*:} > /dev/null || { echo "make soak needs $${tool##*:}, and it cannot be installed"; exit 1; }; \
+	    test "$$(id -u)" = 0 || { echo "$${tool##*:} is missing: apt-get install $${tool##*:}"; exit 1; }; \
+	    { apt-get update -qq && apt-get install -y -qq $${tool##*:}; } > /dev/null \
+	        || { echo "$${tool##*:} is missing, and cannot be installed"; exit 1; }; \
 	done
+
+soak: $(VENV)/.installed tools
 	$(BIN)/python -m tests.soak
 
 serve: $(VENV)/.installed
