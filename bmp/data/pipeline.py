@@ -33,14 +33,17 @@ class Pipeline:
         split: The examples.
         batch_size: Examples a step consumes, over all replicas.
         num_threads: Reads at a time; None lets TensorFlow decide.
+        keeps: Whether numbers that are small altogether are read once and kept: no step then waits for Python.
     """
 
-    def __init__(self, split: Split, batch_size: int, *, num_threads: int | None = None) -> None:
+    def __init__(self, split: Split, batch_size: int, *, num_threads: int | None = None, keeps: bool = True) -> None:
         self.split = split
         self.batch_size = min(batch_size, len(split))
         self._parallel = num_threads or tf.data.AUTOTUNE
         self._stretch = _count_batches(split, self.batch_size)
         self._failure: BmpError | None = None
+        self._keeps = keeps
+        self._kept: list[tf.Tensor] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -153,6 +156,18 @@ class Pipeline:
             self._failure = error
             raise
 
+    def _keep(self) -> list[tf.Tensor] | None:
+        """Returns all features and targets where they are small numbers altogether; None leaves them to `fetch`."""
+        if self._kept is None and self._keeps and _count_raw_bytes(self.split) <= _BYTES_KEPT:
+            try:
+                arrays = self.fetch(np.arange(len(self.split)))
+            except BmpError:  # a bad example ends the training when it comes to it, and is named then
+                self._failure, self._keeps = None, False
+                return None
+            with tf.device("/cpu:0"):
+                self._kept = [tf.constant(array) for array in arrays]
+        return self._kept
+
     def _read(self, places: tf.data.Dataset, seed: int, *, skip: int, weighs: bool, train: bool) -> tf.data.Dataset:
         """Turns places, `(k, b)` positions, `(k, b, 2)` seeds and `(k, b)` weights, into k batches each."""
         split = self.split
@@ -161,12 +176,16 @@ class Pipeline:
         target_shape = {"class": (), "multilabel": (len(target.labels),)}.get(target.kind, (target.width,))
         alpha = mixup_alpha(preprocessing) if train else 0.0
         augmented = train and augments(preprocessing)
+        kept = self._keep() if train else None  # in_order keeps whole batches, which is faster still
 
         def load(places: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor) -> tuple[Any, ...]:
             positions, seeds = tf.reshape(places, [-1]), tf.reshape(seeds, [-1, 2])
-            *arrays, targets = tf.numpy_function(
-                self.fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False
-            )
+            if kept is not None:
+                *arrays, targets = (tf.gather(array, positions) for array in kept)
+            else:
+                *arrays, targets = tf.numpy_function(
+                    self.fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False
+                )
             columns = {field.name: array for field, array in zip(source.fields, arrays, strict=True)}
             for field in source.fields:
                 columns[field.name].set_shape((None, *field.shape))
@@ -215,6 +234,14 @@ def _take_share(length: tf.Tensor, share: tf.Tensor, num_shares: int) -> tuple[t
 def _shuffle(positions: tf.Tensor, seed: int, epoch: tf.Tensor, count: int) -> tf.Tensor:
     """Returns where the order of an epoch has these positions, int64 `(N,)`."""
     return tf.random.experimental.index_shuffle(positions, tf.stack([tf.constant(seed, tf.int64), epoch]), count - 1)
+
+
+def _count_raw_bytes(split: Split) -> float:
+    """Returns the bytes of all features as a source reads them; infinity where they are files, texts or categories."""
+    if any(field.kind not in ("tensor", "number") for field in split.source.fields):
+        return math.inf
+    sizes = (_tensor_dtype(field.kind, field.dtype).size * math.prod(field.shape) for field in split.source.fields)
+    return len(split) * (sum(sizes) + 8 * max(split.source.target.width, len(split.source.target.labels)))
 
 
 def _deal(array: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:

@@ -66,7 +66,7 @@ class Fit:
         self.total_steps = epochs * steps_per_epoch
         self.clock = trainer.clock(epochs, steps_per_epoch)
         self._console = console
-        self._train = Pipeline(trainer.data.train, trainer.batch_size)
+        self._train = Pipeline(trainer.data.train, trainer.batch_size, keeps=not trainer.is_coordinated)
         self._validation = Pipeline(trainer.data.validation, trainer.batch_size)
         passes = steps_per_epoch == trainer.steps_per_epoch
         self._examples_per_epoch = len(trainer.data.train) if passes else steps_per_epoch * trainer.batch_size

@@ -87,6 +87,11 @@ class Trainer:
         """Steps one pass over the training split takes."""
         return -(-len(self.data.train) // self.batch_size)
 
+    @property
+    def is_coordinated(self) -> bool:
+        """Whether workers beside parameter servers read the examples, each for itself."""
+        return bool(self.strategy._should_use_with_coordinator)
+
     def clock(self, epochs: int, steps_per_epoch: int | None = None) -> Clock:
         """Returns what durations of a training mean: an epoch is one pass, whatever lies between two validations."""
         return Clock(epochs * (steps_per_epoch or self.steps_per_epoch), self.steps_per_epoch)
@@ -220,7 +225,7 @@ class Trainer:
         import tensorflow as tf
 
         replicas = self.strategy.num_replicas_in_sync
-        if self.strategy._should_use_with_coordinator:
+        if self.is_coordinated:
             import tf_keras as keras
 
             return keras.utils.experimental.DatasetCreator(lambda _: make())
