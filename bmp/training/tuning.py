@@ -175,8 +175,8 @@ class Tuner(Observer):
             for choice in (one, other):
                 self._use(*choice)
                 samples[choice] += yield (_CALLS_OF_ONE_STEP if choice[1] == 1 < other[1] else 1)
-            if turn == 1:
-                (one_s,), (other_s,) = self._agree(samples[one]), self._agree(samples[other])
+            if turn == 1:  # the best of each: a batch of another size may have been compiled in one
+                (one_s,), (other_s,) = self._agree([min(samples[one])]), self._agree([min(samples[other])])
                 if other_s > one_s * _TOO_SLOW:
                     return one_s, other_s
         return (*self._agree(samples[one]), *self._agree(samples[other]))

@@ -193,3 +193,14 @@ def test_what_is_far_slower_is_soon_given_up(monkeypatch):
     tuner, said, _ = tune(monkeypatch, cost, times=1)
     assert not tuner.jit and "not kept" in said
     assert slow.count(True) == 3  # the building one, and two that took turns with others
+
+
+def test_what_is_compiled_for_a_smaller_batch_meanwhile_is_not_held_against_xla(monkeypatch):
+    calls = []
+
+    def cost(jit, times):
+        calls.append(jit)
+        return 5.0 if jit and calls.count(True) == 3 else 0.01 if jit else 0.1
+
+    tuner, said, _ = tune(monkeypatch, cost, times=1)
+    assert tuner.jit and "not kept" not in said
