@@ -83,6 +83,7 @@ class Pipeline:
         reads_per_epoch = reads + (count % size > 0)
         rest = tf.constant([full, 1, count % size], tf.int64)
 
+        @tf.autograph.experimental.do_not_convert  # nor below: no Python here depends on values
         def place(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             read, share = element // local_shares, first_share + element % local_shares
             epoch, number = read // reads_per_epoch, read % reads_per_epoch
@@ -123,6 +124,7 @@ class Pipeline:
         """
         size, count = self.batch_size, len(self.split)
 
+        @tf.autograph.experimental.do_not_convert  # nor below: no Python here depends on values
         def place(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             start = element // local_shares * size
             share_of_batch, weights = _take_share(
@@ -178,6 +180,7 @@ class Pipeline:
         augmented = train and augments(preprocessing)
         kept = self._keep() if train else None  # in_order keeps whole batches, which is faster still
 
+        @tf.autograph.experimental.do_not_convert
         def load(places: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor) -> tuple[Any, ...]:
             positions, seeds = tf.reshape(places, [-1]), tf.reshape(seeds, [-1, 2])
             if kept is not None:
@@ -195,6 +198,7 @@ class Pipeline:
             dealt = tf.nest.map_structure(lambda array: _deal(array, tf.shape(places)), (inputs, targets, seeds))
             return *dealt, weights
 
+        @tf.autograph.experimental.do_not_convert
         def finish(
             inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor
         ) -> tuple[Any, ...]:
@@ -205,6 +209,7 @@ class Pipeline:
 
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # dealt out above
+        options.autotune.enabled = kept is None  # what is in memory needs no tuning, which takes a while to stop
         batches = places.map(load, num_parallel_calls=self._parallel, deterministic=True).unbatch().skip(skip)
         return batches.map(finish).prefetch(tf.data.AUTOTUNE).with_options(options)
 
