@@ -28,10 +28,10 @@ def test_two_commands_do_all_the_setting_up() -> None:
     assert re.findall(r"```bash\n(.*?)```", README, re.DOTALL) == ["make run\n", "make test\n"]
 
 
-def test_ci_runs_the_checks_and_then_exactly_the_test_command() -> None:
+def test_ci_gets_the_tools_runs_the_checks_and_then_exactly_the_test_command() -> None:
     script = (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     commands = [line for line in script if line and not line.startswith("#")]
-    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make lint", "make test"]
+    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make tools", "make lint", "make test"]
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
