@@ -1,7 +1,8 @@
 """One training of a recipe in a process of its own: by bmp, or by `model.compile` and `model.fit` as people write it.
 
 `python benchmarks/one_training.py bmp|plain RECIPE.yaml DIRECTORY` prints the seconds that the training took (building
-of the step included, TensorFlow's start not) and its last loss, as JSON. `training.py` beside it runs it.
+of the step and of the input pipeline included, TensorFlow's start not) and its last loss, as JSON. `training.py`
+beside it runs it.
 """
 
 import json
@@ -88,8 +89,8 @@ def train_plainly(recipe: Recipe, directory: Path) -> tuple[float, float]:
     clock = Trainer.clock  # the same rates at the same steps
     rate = build_schedule(recipe.train.learning_rate, clock(_Steps(-(-len(data.train) // size)), epochs, stretch))
     objective = OBJECTIVES[data.signature.objective]
-    train, validation = make_dataset(data.train, size, train=True), make_dataset(data.validation, size, train=False)
     start_s = time.perf_counter()
+    train, validation = make_dataset(data.train, size, train=True), make_dataset(data.validation, size, train=False)
     model.compile(build_optimizer(rate, None), objective.make_loss(), objective.make_metrics())
     steps = {"steps_per_epoch": stretch} if recipe.train.steps else {}
     dataset = train.repeat() if steps else train

@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass
 
 import pytest
-from processes import Place, drop_durations, end, read_digest, wait_until
+from processes import PRUNING, Place, drop_durations, end, read_digest, wait_until
 
 from bmp.artifact.manifest import check_files
 from bmp.runs import Status
@@ -60,19 +60,19 @@ def interrupted(place, stopped):
 
 @pytest.fixture(scope="module")
 def killed(place, interrupted):
-    return disturb(place, signal.SIGKILL, "prune", 0, RESUME)
+    return disturb(place, signal.SIGKILL, PRUNING, 0, RESUME)
 
 
 @pytest.fixture(scope="module")
 def finished(place, killed):
     """The last attempt, before which the newest checkpoint is damaged; and the paths of that and the one before."""
-    newest, before = CheckpointStore(place.run.checkpoints_of("prune")).paths()[:2]
+    newest, before = CheckpointStore(place.run.checkpoints_of(PRUNING)).paths()[:2]
     arrays = newest / "arrays.safetensors"
     data = bytearray(arrays.read_bytes())
     data[-5] ^= 1
     arrays.write_bytes(data)
     began_at = int(before.name.removeprefix("step-"))
-    return Attempt(began_at, *place.finish(RESUME), place.status(), place.newest("prune")), newest
+    return Attempt(began_at, *place.finish(RESUME), place.status(), place.newest(PRUNING)), newest
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_ctrl_c_does_the_same_with_another_exit_code(interrupted):
 def test_sigkill_in_the_second_stage_leaves_a_run_that_died(killed):
     assert killed.code == -signal.SIGKILL
     status = killed.status
-    assert (status.state, status.stage, status.attempt, status.published) == ("running", "prune", 3, None)
+    assert (status.state, status.stage, status.attempt, status.published) == ("running", PRUNING, 3, None)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(place, finished):
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(place, finished):
     assert f"The checkpoint {os.path.relpath(damaged, place.root)} is damaged: arrays.safetensors" in attempt.stdout
     assert "The one before it is used." in attempt.stdout
     assert "resumed: stage 'train' was finished before" in attempt.stdout
-    assert f"resumed: stage 'prune' from step {attempt.began_at:,} of {2 * STEPS}" in attempt.stdout
+    assert f"resumed: stage '{PRUNING}' from step {attempt.began_at:,} of {2 * STEPS}" in attempt.stdout
 
 
 def test_the_end_is_that_of_a_run_undisturbed(place, finished, undisturbed):

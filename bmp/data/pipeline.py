@@ -5,7 +5,8 @@ at any step costs the same, and every worker finds its own share of every batch 
 """
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +19,10 @@ from bmp.errors import BmpError
 
 _EXAMPLES_A_READ = 512
 _BYTES_A_READ = 4 << 20
-_BYTES_KEPT = 64 << 20
+_BYTES_KEPT = 128 << 20
+_BYTES_AHEAD = 64 << 20
+_MOST_AHEAD = 16
+_MOST_THREADS = 16
 _DTYPES = {"class": tf.int64, "multilabel": tf.float32, "number": tf.float32, "tokens": tf.int32}
 
 
@@ -32,14 +36,14 @@ class Pipeline:
     Args:
         split: The examples.
         batch_size: Examples a step consumes, over all replicas.
-        num_threads: Reads at a time; None lets TensorFlow decide.
+        num_threads: Reads at a time; None allows as many as there are cores, from two to sixteen.
         keeps: Whether numbers that are small altogether are read once and kept: no step then waits for Python.
     """
 
     def __init__(self, split: Split, batch_size: int, *, num_threads: int | None = None, keeps: bool = True) -> None:
         self.split = split
         self.batch_size = min(batch_size, len(split))
-        self._parallel = num_threads or tf.data.AUTOTUNE
+        self._threads = num_threads or min(max(len(os.sched_getaffinity(0)), 2), _MOST_THREADS)
         self._stretch = _count_batches(split, self.batch_size)
         self._failure: BmpError | None = None
         self._keeps = keeps
@@ -49,6 +53,16 @@ class Pipeline:
     def steps_per_epoch(self) -> int:
         """Steps one pass takes; the last one may be smaller."""
         return math.ceil(len(self.split) / self.batch_size)
+
+    @property
+    def _ahead(self) -> int:
+        """Batches that wait for the steps to come: some megabytes of them."""
+        return max(2, min(_MOST_AHEAD, _BYTES_AHEAD // (self.batch_size * _count_bytes(self.split))))
+
+    @property
+    def _keeps_batches(self) -> bool:
+        """Whether all batches in order are small altogether."""
+        return len(self.split) * _count_bytes(self.split) <= _BYTES_KEPT
 
     def weighs(self, num_shares: int) -> bool:
         """Returns whether batches for so many replicas carry weights: where some step has no equal shares."""
@@ -105,9 +119,9 @@ class Pipeline:
         epoch, step = divmod(first_step, self.steps_per_epoch)
         first_read = epoch * reads_per_epoch + (reads if step == full else step // stretch)
         elements = tf.data.Dataset.range(first_read * local_shares, np.iinfo(np.int64).max)
-        places = elements.map(place, num_parallel_calls=self._parallel, deterministic=True)
+        batches = self._read(elements, place, is_several=stretch > 1, weighs=self.weighs(num_shares), train=True)
         skip = 0 if step == full else step % stretch * local_shares
-        return self._read(places, seed, skip=skip, weighs=self.weighs(num_shares), train=True)
+        return (batches.skip(skip) if skip else batches).prefetch(self._ahead)
 
     def numbers_at(self, seed: int, step: int) -> np.ndarray:
         """Returns the numbers in the source, int64 `(B,)`, of the examples that `shuffled` yields at a step."""
@@ -133,9 +147,9 @@ class Pipeline:
             positions = (start + share_of_batch)[None]  # (1, b)
             return positions, tf.zeros([1, tf.shape(positions)[1], 2], tf.int32), weights[None]
 
-        places = tf.data.Dataset.range(self.steps_per_epoch * local_shares).map(place)
-        batches = self._read(places, 0, skip=0, weighs=self.weighs(num_shares), train=False)
-        return batches.cache() if count * _count_bytes(self.split) <= _BYTES_KEPT else batches
+        elements = tf.data.Dataset.range(self.steps_per_epoch * local_shares)
+        batches = self._read(elements, place, is_several=False, weighs=self.weighs(num_shares), train=False)
+        return batches.cache() if self._keeps_batches else batches.prefetch(self._ahead)
 
     @contextmanager
     def naming_failures(self) -> Iterator[None]:
@@ -170,8 +184,20 @@ class Pipeline:
                 self._kept = [tf.constant(array) for array in arrays]
         return self._kept
 
-    def _read(self, places: tf.data.Dataset, seed: int, *, skip: int, weighs: bool, train: bool) -> tf.data.Dataset:
-        """Turns places, `(k, b)` positions, `(k, b, 2)` seeds and `(k, b)` weights, into k batches each."""
+    def _read(
+        self, elements: tf.data.Dataset, place: Callable[..., Any], *, is_several: bool, weighs: bool, train: bool
+    ) -> tf.data.Dataset:
+        """Turns elements into batches, by way of their places: `(k, b)` positions, `(k, b, 2)` seeds, `(k, b)` weights.
+
+        All in one function where that can be: to trace one takes longer than many a step.
+
+        Args:
+            elements: Integers.
+            place: What is read for each.
+            is_several: Whether k may be more than 1.
+            weighs: Whether batches carry their weights.
+            train: Whether examples are augmented and mixed, in an order that never repeats.
+        """
         split = self.split
         source, target, preprocessing = split.source, split.source.target, split.preprocessing
         dtypes = [_tensor_dtype(field.kind, field.dtype) for field in source.fields]
@@ -181,7 +207,8 @@ class Pipeline:
         kept = self._keep() if train else None  # in_order keeps whole batches, which is faster still
 
         @tf.autograph.experimental.do_not_convert
-        def load(places: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor) -> tuple[Any, ...]:
+        def load(element: tf.Tensor) -> tuple[Any, ...]:
+            places, seeds, weights = place(element)
             positions, seeds = tf.reshape(places, [-1]), tf.reshape(seeds, [-1, 2])
             if kept is not None:
                 *arrays, targets = (tf.gather(array, positions) for array in kept)
@@ -195,23 +222,26 @@ class Pipeline:
             targets.set_shape((None, *target_shape))
             inputs = run_twins(preprocessing, columns, seeds if augmented else None)
             inputs = {spec.name: inputs[spec.name] for spec in preprocessing.outputs}
-            dealt = tf.nest.map_structure(lambda array: _deal(array, tf.shape(places)), (inputs, targets, seeds))
-            return *dealt, weights
+            batch = (inputs, targets, seeds, tf.reshape(weights, [-1]))
+            if is_several:
+                batch = tf.nest.map_structure(lambda array: _deal(array, tf.shape(places)), batch)
+            return batch if alpha else pack(*batch)
 
         @tf.autograph.experimental.do_not_convert
-        def finish(
-            inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor
-        ) -> tuple[Any, ...]:
-            if alpha:
-                inputs, targets = mix_up(inputs, targets, len(target.labels), alpha, seeds)
+        def mix(inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor) -> Any:
+            inputs, targets = mix_up(inputs, targets, len(target.labels), alpha, seeds)
+            return pack(inputs, targets, seeds, weights)
+
+        def pack(inputs: dict[str, tf.Tensor], targets: tf.Tensor, seeds: tf.Tensor, weights: tf.Tensor) -> Any:
             packed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
             return (packed, targets, weights) if weighs else (packed, targets)
 
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # dealt out above
-        options.autotune.enabled = kept is None  # what is in memory needs no tuning, which takes a while to stop
-        batches = places.map(load, num_parallel_calls=self._parallel, deterministic=True).unbatch().skip(skip)
-        return batches.map(finish).prefetch(tf.data.AUTOTUNE).with_options(options)
+        options.autotune.enabled = False  # all its numbers are given; to stop it takes a while, seconds at times
+        batches = elements.map(load, num_parallel_calls=self._threads, deterministic=True)
+        batches = batches.unbatch() if is_several else batches
+        return (batches.map(mix) if alpha else batches).with_options(options)
 
 
 def _count_batches(split: Split, batch_size: int) -> int:

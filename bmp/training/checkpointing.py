@@ -1,6 +1,7 @@
 """When the state of a training is taken down, and what is in it."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from bmp.training.observer import Observer
 from bmp.training.state import TrainState
 from bmp.training.step import Step
 from bmp.training.stop import StopAgreement
+
+_LOOK_S = 0.1
 
 
 class Position:
@@ -59,7 +62,7 @@ class Checkpointer(Observer):
         stop: Whether to end, and when.
         epochs: Of the training; the end of the last leaves no checkpoint, the finished training does.
         takes: Whether checkpoints are kept at all.
-        settle: Waits until all steps begun are done.
+        settle: Waits until all steps begun are done, and looks whether they are sound.
     """
 
     def __init__(
@@ -193,6 +196,9 @@ def find_checkpoint(store: CheckpointStore, say: Callable[[str], None]) -> Check
 class FiniteGuard(Observer):
     """Ends a training whose loss is no longer a finite number, before anything of it is written down.
 
+    The step itself remembers its first bad one, so it is enough to ask now and then: several times a second, before
+    every validation, and (`look`) before every checkpoint.
+
     Args:
         step: That notes the first bad one.
         stage: What is being done.
@@ -220,13 +226,28 @@ class FiniteGuard(Observer):
         self._max_skipped = max_skipped
         self._say = say
         self._skipped = 0
+        self._looked_s = -math.inf
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the last steps.
+        """Looks, if it is time; where batches may be left out, each of them is named."""
+        if self._max_skipped is not None or time.monotonic() - self._looked_s >= _LOOK_S:
+            self.look()
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the last steps: nothing is validated that is not sound."""
+        self.look()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the last steps, also of a training without validation."""
+        self.look()
+
+    def look(self) -> None:
+        """Looks at the steps since the last look.
 
         Raises:
             TrainingError: The loss of one is not finite, or too many were left out.
         """
+        self._looked_s = time.monotonic()
         if self._max_skipped is None:
             bad = self._step.bad_step()
             if bad is not None:

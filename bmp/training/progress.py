@@ -71,6 +71,7 @@ class ProgressBar(Observer):
             transient=True,
             disable=not console.is_terminal,
         )
+        self._is_terminal = console.is_terminal  # to ask costs more than the rest of a step here
         self._task: TaskID | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -91,10 +92,10 @@ class ProgressBar(Observer):
         now_s = self._clock()
         self._step = self._epoch * self._steps_per_epoch + batch + 1
         self._pace.add(self._step, now_s)
-        if self._console.is_terminal and now_s - self._looked_s >= _LOOK_S:
+        if self._is_terminal and now_s - self._looked_s >= _LOOK_S:
             self._looked_s = now_s
             self._move("  ".join(_to_words(logs or {})))
-        elif not self._console.is_terminal and now_s - self._said_s >= _PLAIN_LINE_S:
+        elif not self._is_terminal and now_s - self._said_s >= _PLAIN_LINE_S:
             self._said_s = now_s
             self.say("  ".join([self._label(), f"step {self._steps()}", *_to_words(logs or {}), *self._speed()]))
 

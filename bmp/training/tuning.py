@@ -115,6 +115,7 @@ class Tuner(Observer):
         self._left -= steps
         if self._search is None or steps * 2 <= self.times:  # the rest of an epoch is no sample
             return
+        self._step.bad_step()  # a result: a GPU has only been told what to do when the call returns
         self._samples.append((time.perf_counter() - self._started_s) / steps)
         if len(self._samples) < self._wanted:
             return

@@ -148,6 +148,14 @@ def test_a_late_step_reads_no_more_than_the_first():
     assert len(split.source.reads) < 10
 
 
+@pytest.mark.parametrize("order", ["shuffled", "in_order"])
+def test_nothing_is_tuned_meanwhile(order):
+    """The tuner of tf.data takes seconds to stop at times, and would at the end of every validation."""
+    pipeline = Pipeline(make_split(20), 4)
+    dataset = pipeline.shuffled(0) if order == "shuffled" else pipeline.in_order()
+    assert dataset.options().autotune.enabled is False
+
+
 def test_targets_go_with_their_examples():
     for batch, targets in itertools.islice(Pipeline(make_split(50), 8).shuffled(3), 10):
         np.testing.assert_array_equal(targets[:, 0], batch)

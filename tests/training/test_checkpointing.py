@@ -258,10 +258,11 @@ def test_an_observer_of_ones_own_is_resumed(data, tmp_path):
     np.testing.assert_array_equal(counter.sum, np.full(3, 16 * 17 / 2))
 
 
-def test_a_batch_that_cannot_be_learned_from_is_named_and_no_checkpoint_holds_it(tmp_path):
+@pytest.mark.parametrize("every", ["1 step", "1000 epochs"])
+def test_a_batch_that_cannot_be_learned_from_is_named_and_no_checkpoint_holds_it(every, tmp_path):
     data = make_data(bad=[5])
     place = int(np.flatnonzero(data.train.index == 5)[0])
-    trainer = make_trainer(data, batch_size=8, place=Place(tmp_path), checkpoint={"every": "1 step", "keep": 99})
+    trainer = make_trainer(data, batch_size=8, place=Place(tmp_path), checkpoint={"every": every, "keep": 99})
     with pytest.raises(TrainingError) as caught:
         train(trainer)
     message = caught.value.message

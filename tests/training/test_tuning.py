@@ -29,6 +29,9 @@ class _Step:
         self.made, self.tried, self.calls = [], 0, None
         self._obstacle = obstacle
 
+    def bad_step(self):
+        return None
+
     def make_train_function(self, *, jit):
         self.made.append(jit)
         return lambda iterator: jit
