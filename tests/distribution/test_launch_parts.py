@@ -207,14 +207,21 @@ def test_manifests_are_printed():
         ("", ["worker", "worker"], [None, None]),
         ("0,1", ["worker", "worker"], ["0", "1"]),
         ("0,1,2,3,4", ["worker", "worker"], ["0,1", "2,3"]),
-        ("3", ["worker", "worker"], ["3", "-1"]),
+        ("3", ["chief", "worker", "worker", "ps"], ["-1", "3", "-1", "-1"]),
         ("0,1", ["chief", "worker", "worker", "ps"], ["-1", "0", "1", "-1"]),
         ("GPU-ab,GPU-cd", ["worker"], ["GPU-ab,GPU-cd"]),
     ],
 )
 def test_every_worker_has_gpus_of_its_own(gpus, jobs, expected):
-    found = divide_gpus(list_gpus({"CUDA_VISIBLE_DEVICES": gpus}), jobs)
+    found = divide_gpus(list_gpus({"CUDA_VISIBLE_DEVICES": gpus}), jobs, has_servers="ps" in jobs)
     assert [own.get("CUDA_VISIBLE_DEVICES") for own in found] == expected
+
+
+def test_some_workers_on_gpus_and_others_on_the_cpu_are_refused():
+    """TensorFlow's collectives know one kind of device: it failed at the first variable, and again at each restart."""
+    with pytest.raises(ConfigError, match=r"1 GPU for 2 workers.*--workers 1, or set CUDA_VISIBLE_DEVICES=-1"):
+        divide_gpus(["3"], ["worker", "worker"], has_servers=False)
+    assert divide_gpus(["3"], ["worker", "worker"], has_servers=True)[1] == {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def test_gpus_are_seen_where_linux_shows_them(tmp_path):

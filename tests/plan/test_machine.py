@@ -4,6 +4,7 @@ import pytest
 
 from bmp.plan.machine import (
     Device,
+    leave_room,
     parse_nvidia_smi,
     read_cores,
     read_free_bytes,
@@ -83,3 +84,10 @@ def test_lines_of_nvidia_smi():
         Device("GPU 0: NVIDIA H100 80GB HBM3", 80994 * 2**20),
         Device("GPU 1: Tesla T4", None),
     )
+
+
+@pytest.mark.parametrize(("free", "left"), [(81076, 78752), (100, 0), (None, None)])
+def test_a_gpu_is_not_for_tensors_alone(free, left):
+    """An H100 as TensorFlow took it, one that is full, and one of which nobody tells."""
+    found = leave_room(Device("GPU 0", None if free is None else free << 20))
+    assert found == Device("GPU 0", None if left is None else left << 20)

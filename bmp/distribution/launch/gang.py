@@ -77,13 +77,14 @@ class Gang:
         """Starts the ranks.
 
         Raises:
+            ConfigError: There are not GPUs for all workers.
             OSError: One cannot be started, or its log cannot be written.
         """
         directory = self._options.run_dir / "logs" / f"attempt-{assignment.attempt}"
         directory.mkdir(parents=True, exist_ok=True)
         jobs = [role.job for role in assignment.roles]
         cores = divide_cores(sorted(os.sched_getaffinity(0)), jobs)
-        gpus = divide_gpus(list_gpus(os.environ), jobs)
+        gpus = divide_gpus(list_gpus(os.environ), jobs, has_servers="ps" in assignment.spec)
         for local_rank, (role, own) in enumerate(zip(assignment.roles, cores, strict=True)):
             start = self._plan(role, own, gpus[local_rank], local_rank, assignment, directory)
             self._ranks.append(Rank(start, self._keeper))
