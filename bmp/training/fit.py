@@ -27,6 +27,7 @@ from bmp.training.pulse import Pulse
 from bmp.training.randomness import find_stateful_draws
 from bmp.training.state import TrainState
 from bmp.training.step import Step
+from bmp.training.teacher import Teacher
 from bmp.training.tensorboard import TensorBoardWriter
 from bmp.training.tuning import Tuner, guess_xla_gain
 
@@ -45,6 +46,7 @@ class Fit:
         steps_per_epoch: Steps before each validation.
         console: Where progress is shown.
         exchanges: Whether layers of the model exchange values between replicas.
+        teacher: Whom the model learns from.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Fit:
         steps_per_epoch: int,
         console: Console,
         exchanges: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
         self.trainer = trainer
         self.model = model
@@ -72,7 +75,8 @@ class Fit:
         self._examples_per_epoch = len(trainer.data.train) if passes else steps_per_epoch * trainer.batch_size
         self._recorder = Recorder(stage, steps_per_epoch, self._examples_per_epoch)
         self._is_bound = exchanges and trainer.strategy.num_replicas_in_sync > 1
-        self._step = trainer.make_step(model, whole=self._is_bound)
+        self._step = trainer.make_step(model, whole=self._is_bound, teacher=teacher)
+        self._guard = self._make_guard()
         self._tuner = self._make_tuner()
         self._observers: list[keras.callbacks.Callback] = [self._tuner]
         self._bar: ProgressBar | None = None
@@ -115,7 +119,7 @@ class Fit:
         self._bar = self._make_bar(first_step)
         self.model.test_function = self._step.make_test_function()
         coordinated = self._step.is_coordinated
-        first = _CoordinatorValidation(self._step, self._validation) if coordinated else self._make_guard()
+        first = _CoordinatorValidation(self._step, self._validation) if coordinated else self._guard
         watchers = [
             _Starter(self._step, first_step, self.trainer.config.deterministic, self.say),
             first,
@@ -158,7 +162,7 @@ class Fit:
         return self._recorder.history
 
     def _make_state(self) -> TrainState:
-        return TrainState(self.model, self.trainer.strategy)
+        return TrainState(self.model, self.trainer.strategy, self._step.others)
 
     def _make_store(self) -> CheckpointStore | None:
         directory = self.trainer.place.directory
@@ -177,8 +181,14 @@ class Fit:
             stop=self.trainer.agree_to_stop(),
             epochs=self.epochs,
             takes=takes,
-            settle=self._step.settle,
+            settle=self._settle,
         )
+
+    def _settle(self) -> None:
+        """Waits for the steps begun, and looks at them: what follows writes down what they left."""
+        self._step.settle()
+        if not self._step.is_coordinated:
+            self._guard.look()
 
     def _make_tuner(self) -> Tuner:
         config, coordinated = self.trainer.config, self._step.is_coordinated  # whose calls only give steps to workers

@@ -16,12 +16,19 @@ def has_own_step(model: keras.Model) -> bool:
     return type(model).train_step is not keras.Model.train_step
 
 
-def check_own_step(model: keras.Model, config: TrainConfig) -> None:
+def check_own_step(model: keras.Model, config: TrainConfig, *, has_teacher: bool = False) -> None:
     """Refuses what only bmp's step can do.
 
     Raises:
-        ConfigError: The recipe asks for it.
+        ConfigError: The recipe asks for it, or there is a teacher.
     """
+    if has_teacher:
+        raise ConfigError(
+            f"The model '{model.name}' has a train_step of its own, which alone knows its loss: it cannot learn from a "
+            "teacher. Leave the distillation out, and do it in the model.",
+            expected="a model without a train_step of its own",
+            received=type(model).__name__,
+        )
     asked = {
         "accumulate": config.accumulate > 1,
         "label_smoothing": config.label_smoothing > 0,

@@ -19,14 +19,18 @@ class TrainState:
     Args:
         model: Compiled; its optimizer is built here.
         strategy: Where its variables live.
+        others: What is trained beside the weights of the model.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    def __init__(
+        self, model: keras.Model, strategy: tf.distribute.Strategy, others: Sequence[tf.Variable] = ()
+    ) -> None:
         self.model = model
         self.strategy = strategy
+        self._others = others
         self._gatherers: dict[tuple[str, ...], Any] = {}
         with strategy.scope():
-            model.optimizer.build(model.trainable_variables)
+            model.optimizer.build([*model.trainable_variables, *others])
 
     def take(self, *, metrics: bool) -> dict[str, np.ndarray]:
         """Returns copies of all values by name; `metrics` says whether those of the running epoch are among them."""
@@ -42,7 +46,7 @@ class TrainState:
             CheckpointError: They are of another model or optimizer.
         """
         named = self._variables(False)
-        _check(named, arrays, ("weight/", "optimizer/"))
+        _check(named, arrays, ("weight/", "optimizer/", "other/"))
         self._assign(named, arrays)
 
     def take_weights(self) -> dict[str, np.ndarray]:
@@ -75,6 +79,7 @@ class TrainState:
         groups: dict[str, Sequence[Any]] = {
             "weight": self.model.weights,
             "optimizer": _find_optimizer_variables(self.model.optimizer),
+            "other": self._others,
         }
         if metrics:
             groups["metric"] = [variable for metric in self.model.metrics for variable in metric.variables]

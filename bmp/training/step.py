@@ -5,7 +5,7 @@ out and in however many pieces a replica computes its share.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from bmp.training.randomness import SteppedRandomness
+from bmp.training.teacher import Answer, Teacher
 
 Losses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Targets and outputs to the loss of each example, `(b,)`."""
@@ -31,6 +32,7 @@ class StepOptions:
         skip_nonfinite: Whether a batch without a finite loss and gradient is left out.
         seed: Of dropout and noise.
         output_shape: Of the model's output for one example.
+        teacher: Whom the model learns from in training.
     """
 
     train_losses: Losses
@@ -40,6 +42,7 @@ class StepOptions:
     skip_nonfinite: bool = False
     seed: int = 0
     output_shape: tuple[int | None, ...] = ()
+    teacher: Teacher | None = None
 
 
 class Step:
@@ -91,6 +94,15 @@ class Step:
     def counter(self) -> tf.Variable:
         """Steps done in this training, int64 scalar."""
         return self.model._train_counter
+
+    @property
+    def others(self) -> Sequence[tf.Variable]:
+        """What is trained beside the weights of the model."""
+        return () if self._options.teacher is None else self._options.teacher.variables
+
+    @property
+    def _trained(self) -> list[tf.Variable]:
+        return [*self.model.trainable_variables, *self.others]
 
     def bad_step(self) -> int | None:
         """Returns the first step whose loss was not finite on a replica of this process, or None."""
@@ -224,21 +236,21 @@ class Step:
     def _train(self, data: Any, compute: Callable[..., Any]) -> None:
         inputs, targets, weights = self._unpack(data)
         gradients = compute(inputs, targets, weights, _replica_id())
-        pairs = list(zip(gradients, self.model.trainable_variables, strict=True))
+        pairs = list(zip(gradients, self._trained, strict=True))
         if self._options.skip_nonfinite and not _scales_loss(self.model.optimizer):
             self._apply_if_finite(pairs)
         else:
             self.model.optimizer.apply_gradients(pairs)
 
     def _compute(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None, replica: tf.Tensor) -> list[Any]:
-        """Returns the gradient of a share, a tensor (or None) each trainable variable, and updates the metrics."""
+        """Returns the gradient of a share, a tensor (or None) each trained variable, and updates the metrics."""
         self.randomness.restart()
         pieces = self._options.pieces
         if pieces == 1:
             return self._compute_piece(inputs, targets, weights, replica)
         weights = self._weigh_alike(targets) if weights is None else weights
         cut = _cut((inputs, targets, weights), pieces)
-        missing = [False] * len(self.model.trainable_variables)
+        missing = [False] * len(self._trained)
 
         def add(piece: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
             share = tf.nest.map_structure(lambda array: tf.gather(array, piece), cut)
@@ -248,7 +260,7 @@ class Step:
                 total if gradient is None else total + gradient for total, gradient in zip(sums, gradients, strict=True)
             ]
 
-        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.model.trainable_variables]
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self._trained]
         _, sums = tf.while_loop(lambda piece, _: piece < pieces, add, (0, zeros), parallel_iterations=1)
         return [None if absent else total for absent, total in zip(missing, sums, strict=True)]
 
@@ -263,20 +275,30 @@ class Step:
             place: Of the replica and the piece, int32 scalar: where random numbers begin.
         """
         model, options = self.model, self._options
+        lesson = None if options.teacher is None else options.teacher.answer(inputs)
         with self.randomness.draws.of_step(self.counter, place), tf.GradientTape() as tape:
-            outputs = _only(model(inputs, training=True))
+            answer = self._ask(inputs)
+            outputs = answer.outputs
             losses = options.train_losses(targets, outputs)  # (b,)
             if options.class_weights is not None:
                 losses *= _weigh_classes(targets, options.class_weights)
+            if options.teacher is not None and lesson is not None:
+                losses = options.teacher.mix(losses, answer, lesson)
             penalty = tf.add_n(model.losses) if model.losses else tf.constant(0.0)
             parts = self.replicas * options.pieces  # each of which computes the penalty once
             mean = tf.reduce_mean(losses) / self.replicas if weights is None else tf.reduce_sum(losses * weights)
             loss = mean + penalty / parts
-        pairs = model.optimizer.compute_gradients(loss, model.trainable_variables, tape)
+        pairs = model.optimizer.compute_gradients(loss, self._trained, tape)
         gradients = [gradient for gradient, _ in pairs]
         self._note_bad(self._is_finite(loss, gradients))
         self._measure(targets, outputs, losses + penalty, weights)
         return gradients
+
+    def _ask(self, inputs: Any) -> Answer:
+        """Returns what the model says in training, with the features that a teacher looks at."""
+        if self._options.teacher is not None:
+            return self._options.teacher.ask_student(inputs)
+        return Answer(_only(self.model(inputs, training=True)))
 
     def _is_finite(self, loss: tf.Tensor, gradients: list[Any]) -> tf.Tensor:
         """Whether a loss and its gradient are finite: a ReLU may turn nan into 0, and the loss looks sound.

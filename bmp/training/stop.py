@@ -1,14 +1,19 @@
 """Stopping when asked to: a signal becomes a checkpoint at a step that all workers agree on."""
 
 import json
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from bmp.storage import write_atomically
+
+TIME_OVER = 124
+"""What a stop is called that a limit of time has asked for; timeout(1) ends with the same."""
 
 _EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -17,8 +22,28 @@ class StopRequest:
     """Remembers that SIGTERM or Ctrl-C came; a second one ends the process at once."""
 
     def __init__(self) -> None:
-        self.exit_code: int | None = None
-        """143 or 130 once the signal has come."""
+        self._exit_code: int | None = None
+        self._deadline_s = math.inf
+
+    @property
+    def exit_code(self) -> int | None:
+        """143 or 130 once the signal has come, 124 once the time is over; None before."""
+        if self._exit_code is None and time.monotonic() >= self._deadline_s:
+            return TIME_OVER
+        return self._exit_code
+
+    @exit_code.setter
+    def exit_code(self, code: int | None) -> None:
+        self._exit_code = code
+
+    @contextmanager
+    def within(self, limit_s: float | None) -> Iterator[None]:
+        """Asks to stop, meanwhile, when a time is over; None sets no limit."""
+        self._deadline_s = math.inf if limit_s is None else time.monotonic() + limit_s
+        try:
+            yield
+        finally:
+            self._deadline_s = math.inf
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -31,7 +56,7 @@ class StopRequest:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.exit_code is not None:
+        if self._exit_code is not None:
             os._exit(_EXIT_CODES[signal.Signals(number)])
         self.exit_code = _EXIT_CODES[signal.Signals(number)]
 

@@ -16,6 +16,7 @@ from bmp.durations import Clock, read_duration
 from bmp.errors import ConfigError
 from bmp.objectives import OBJECTIVES
 from bmp.training.class_weights import weigh_classes
+from bmp.training.distillation import Distillation
 from bmp.training.history import History
 from bmp.training.schedules import Plateau
 from bmp.training.stop import StopAgreement, StopRequest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from bmp.data.pipeline import Pipeline
     from bmp.training.step import Step
+    from bmp.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Trainer:
         average: float | None = None,
         early_stopping: EarlyStoppingConfig | None = None,
         exchanges: bool = False,
+        teacher: "keras.Model | None" = None,
+        distillation: Distillation | None = None,
     ) -> History:
         """Fits a model to the objective of the data, and returns its epochs.
 
@@ -124,8 +128,12 @@ class Trainer:
             early_stopping: When to end before the last epoch.
             exchanges: Whether layers of the model exchange values between replicas, as those of TF-MOT do: of several
                 replicas none can then compute with XLA or in pieces.
+            teacher: A trained model of the same signature, from whose answers the model learns as well as from the
+                targets; its weights stay as they are. Validation measures the targets alone.
+            distillation: What is learned from the teacher; by default `Distillation()`.
 
         Raises:
+            ConfigError: The teacher does not fit.
             TrainingError: The loss is no longer a finite number.
             CheckpointError: The disk is full, or no checkpoint is sound.
             StoppedError: The process was asked to stop; a checkpoint is written.
@@ -143,6 +151,7 @@ class Trainer:
             steps_per_epoch=steps_per_epoch or self.steps_per_epoch,
             console=self._console,
             exchanges=exchanges,
+            teacher=self._call_teacher(teacher, distillation, model),
         )
         if isinstance(learning_rate, Plateau):
             from bmp.training.plateau import PlateauSchedule
@@ -167,8 +176,14 @@ class Trainer:
                 jit_compile=False,
             )
 
-    def make_step(self, model: "keras.Model", *, whole: bool = False) -> "Step":
-        """Returns what one step of a compiled model does; `whole` computes a share in one piece in any case."""
+    def make_step(self, model: "keras.Model", *, whole: bool = False, teacher: "Teacher | None" = None) -> "Step":
+        """Returns what one step of a compiled model does.
+
+        Args:
+            model: Compiled.
+            whole: Whether a share is computed in one piece in any case.
+            teacher: Whom the model learns from.
+        """
         from bmp.training.own_step import OwnStep, check_own_step, has_own_step
         from bmp.training.step import Step, StepOptions
 
@@ -181,9 +196,10 @@ class Trainer:
             self.config.on_nonfinite == "skip",
             self._seed,
             self.data.signature.outputs[0].shape,
+            teacher,
         )
         if has_own_step(model):
-            check_own_step(model, self.config)
+            check_own_step(model, self.config, has_teacher=teacher is not None)
             return OwnStep(model, self.strategy, options)
         return Step(model, self.strategy, options)
 
@@ -220,6 +236,22 @@ class Trainer:
         cluster, directory = self.place.cluster, self.place.directory
         notes = directory / "control" if directory is not None and cluster.num_processes > 1 else None
         return StopAgreement(self.place.stop, notes, is_chief=cluster.is_chief, rank=cluster.rank)
+
+    def _call_teacher(
+        self, teacher: "keras.Model | None", distillation: Distillation | None, model: "keras.Model"
+    ) -> "Teacher | None":
+        from bmp.training.teacher import Teacher
+
+        if teacher is None:
+            if distillation is not None:
+                raise ConfigError(
+                    "A distillation needs a teacher: give a trained model, or leave the distillation out.",
+                    expected="a teacher",
+                    received="none",
+                )
+            return None
+        how = distillation or Distillation()
+        return Teacher(teacher, model, self.strategy, how, self.data.signature, self._seed)
 
     def _distribute(self, make: Callable[..., "tf.data.Dataset"]) -> Any:
         import tensorflow as tf

@@ -20,11 +20,13 @@ sys.path.insert(0, sys.argv[1])
 import bmp
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 from fitting import build_net, make_data, make_trainer, train
 from test_checkpointing import _StopAt
 from bmp.errors import StoppedError, TrainingError
 from bmp.training.callbacks import KeepBest
 from bmp.training.checkpoint import CheckpointStore
+from bmp.training.distillation import Distillation
 from bmp.training.schedules import Plateau
 from bmp.training.stop import StopRequest
 from bmp.training.trainer import Place
@@ -81,6 +83,18 @@ for stop_at in (3, 10):
                 shutil.rmtree(path)
         note("fewer", *fit(1, callbacks=[KeepBest("accuracy", 1)], **HARD, place=Place(directory)))
 
+# A teacher that was built for one device, its statistics and a projection of features.
+keras.utils.set_random_seed(1)
+inputs = keras.Input((6,), name=data.signature.inputs[0].name)
+wide = keras.layers.BatchNormalization(name="wide")(keras.layers.Dense(12, "relu")(inputs))
+teacher = keras.Model(inputs, keras.layers.Dense(3, "softmax")(wide))
+for key, replicas, rest in (("1", 1, {}), ("2", 2, {}), ("pieces", 2, {"accumulate": 2}), ("jit", 2, {"jit": True})):
+    trainer = make_trainer(data, strategy=strategies[replicas], batch_size=9, **rest)
+    model = build_net(trainer, **PENALTY)
+    how = Distillation(features={model.layers[1].name: "wide"})
+    history = trainer.fit(model, epochs=2, learning_rate=0.05, teacher=teacher, distillation=how)
+    note(f"taught {key}", model.get_weights(), history)
+
 # A batch that cannot be learned from.
 bad = make_data(bad=[5])
 for replicas in (1, 2):
@@ -132,6 +146,11 @@ def test_xla_computes_the_same(found):
 
 def test_several_steps_a_call_are_single_steps(found):
     assert found["eight"] == found["whole"]
+
+
+@pytest.mark.parametrize("key", ["2", "pieces", "jit"])
+def test_two_replicas_learn_from_a_teacher_what_one_learns(found, key):
+    assert_alike(found[f"taught {key}"], found["taught 1"])
 
 
 @pytest.mark.parametrize("stop_at", [3, 10])
