@@ -8,7 +8,7 @@ bmp/manifest.json  bmp/recipe.yaml  bmp/history.csv  bmp/samples.npz  bmp/plots/
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import bmp
 from bmp.artifact.formats import FORMATS
 from bmp.artifact.h5 import KerasRunner
-from bmp.artifact.litert import write_litert
+from bmp.artifact.litert import FLOAT32, Storage, write_litert
 from bmp.artifact.manifest import (
     Lineage,
     Manifest,
     Measurement,
+    PromiseEntry,
     Variant,
     digest_file,
     digest_files,
@@ -45,7 +46,12 @@ _NUM_SAMPLES = 16
 
 
 def export_variant(
-    name: str, model: "keras.Model", signature: Signature, directory: Path, calibration: Arrays | None = None
+    name: str,
+    model: "keras.Model",
+    signature: Signature,
+    directory: Path,
+    storage: Storage = FLOAT32,
+    calibration: Arrays | None = None,
 ) -> Export:
     """Writes one variant into `variants/` of an artifact directory; see `write_litert` for the arguments.
 
@@ -54,8 +60,8 @@ def export_variant(
     """
     path = directory / "variants" / f"{name}.tflite"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_litert(model, signature, path, calibration=calibration)
-    return Export(name, path, signature, model, is_quantized=calibration is not None)
+    write_litert(model, signature, path, storage=storage, calibration=calibration)
+    return Export(name, path, signature, model, is_quantized=storage.kind != "float32")
 
 
 def write_uncompressed(
@@ -78,30 +84,9 @@ def write_uncompressed(
         except ExportError as error:
             notes.append(error.message)
             continue
-        difference, _ = compare(FORMATS[name].load(path, signature), KerasRunner(model, signature), held_out)
+        difference = compare(FORMATS[name].load(path, signature), KerasRunner(model, signature), held_out)
         check_parity(f"The {name} export", difference)
     return Export("float32", directory / SAVED_MODEL_FILE, signature, model, is_quantized=False), notes
-
-
-def lay_out(exports: Sequence[Export], recommended: str, passed: frozenset[str], directory: Path) -> dict[str, Path]:
-    """Moves the recommended variant to `model.tflite`, drops the refused ones, and returns where each one is.
-
-    A SavedModel stays where it is.
-    """
-    places = {}
-    for export in exports:
-        if not export.is_litert:
-            places[export.name] = export.path
-        elif export.name == recommended:
-            places[export.name] = export.path.rename(directory / RECOMMENDED_FILE)
-        elif export.name in passed:
-            places[export.name] = export.path
-        else:
-            export.path.unlink()
-    variants = directory / "variants"
-    if variants.is_dir() and not any(variants.iterdir()):
-        variants.rmdir()
-    return places
 
 
 def seal(
@@ -115,6 +100,8 @@ def seal(
     verdicts: Mapping[str, str],
     places: Mapping[str, Path],
     measured: Mapping[str, Measurement],
+    promise: PromiseEntry | None = None,
+    parent: int | None = None,
     run: str | None = None,
 ) -> Manifest:
     """Writes samples and manifest: after this the directory is complete, and nothing in it may change.
@@ -129,6 +116,8 @@ def seal(
         verdicts: Of every variant, also of those that were refused.
         places: File of every variant that is kept.
         measured: Of every variant.
+        promise: Whether the promise is proven.
+        parent: The version it was made from, if it was.
         run: Which run made it.
     """
     few = data.test.take(slice(0, _NUM_SAMPLES))
@@ -156,20 +145,21 @@ def seal(
         preprocessing=data.preprocessing.to_dict(),
         recommended=recommended,
         max_drop=max_drop,
+        promise=promise,
         variants=variants,
-        lineage=_lineage(directory, data, run),
+        lineage=_lineage(directory, data, parent, run),
         files=digest_files(directory),
     )
     write_manifest(manifest, directory)
     return manifest
 
 
-def _lineage(directory: Path, data: Dataset, run: str | None) -> Lineage:
+def _lineage(directory: Path, data: Dataset, parent: int | None, run: str | None) -> Lineage:
     packages = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
     return Lineage(
         recipe_sha256=digest_file(directory / RECIPE_FILE).sha256,
         data_sha256=data.digest,
-        parent_version=None,
+        parent_version=parent,
         code_version=bmp.__version__,
         packages={package: version(package) for package in packages},
         machine=f"{platform.machine()}, {os.cpu_count()} cores",

@@ -1,7 +1,9 @@
 """HDF5: architecture and weights in one file that `keras.models.load_model` reads."""
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,7 @@ def write_h5(model: "keras.Model", signature: Signature, path: Path) -> None:
 
     plain = path.with_suffix(".plain.h5")
     try:
-        with warnings.catch_warnings():  # Keras calls the format legacy; people's tools read it
+        with warnings.catch_warnings(), _without_remarks():  # Keras calls the format legacy; people's tools read it
             warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
             model.save(plain, save_format="h5", include_optimizer=False)
         # The file structures of HDF5 1.8 to 1.10 are a good deal smaller than the default, those of 1.6.
@@ -48,6 +50,21 @@ def write_h5(model: "keras.Model", signature: Signature, path: Path) -> None:
             _copy_compressed(source, target)
     finally:
         plain.unlink(missing_ok=True)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keeps Keras from telling people who save a model that was not compiled that it has no metrics."""
+    logger = logging.getLogger("tensorflow")
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "compiled metrics have yet to be built" not in record.getMessage()
+
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
 
 
 def _copy_compressed(source: "h5py.Group", target: "h5py.Group") -> None:

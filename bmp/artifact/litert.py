@@ -1,76 +1,114 @@
 """LiteRT: what serving runs. Writing needs TensorFlow, running does not."""
 
-import re
-import tempfile
-import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bmp.artifact.graph import read_graph
 from bmp.errors import ArtifactError, ExportError
-from bmp.signature import Arrays, Signature
+from bmp.signature import Arrays, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
 SIGNATURE_KEY = "serving_default"
 _MAX_PLANS = 4
+_LOWEST, _HIGHEST = np.float32(-128), np.float32(127)
+
+Kind = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
 
 
-def write_litert(model: "keras.Model", signature: Signature, path: Path, *, calibration: Arrays | None = None) -> None:
+@dataclass(frozen=True)
+class Storage:
+    """How a `.tflite` file stores a network, and computes with it.
+
+    Args:
+        kind: `float32`; `float16`: weights of half the size, computed in float32; `dynamic`: int8 weights, activations
+            rounded to int8 while it runs; `int8`: weights and activations, with ranges from examples; `int16x8`: int8
+            weights, int16 activations.
+        integer_io: Whether inputs and outputs of the file are int8 as well (`int8` only); the engine converts.
+        float_layers: Names of layers that stay float (`int8` only).
+        is_trained: Whether the model carries ranges of its own from training, and no examples are needed.
+        calibration_examples: How many examples set the ranges.
+        per_channel: Whether int8 weights have a scale for each channel, which is more exact; one for the whole kernel
+            keeps values that the whole kernel shares.
+    """
+
+    kind: Kind = "float32"
+    integer_io: bool = False
+    float_layers: tuple[str, ...] = ()
+    is_trained: bool = False
+    calibration_examples: int = 512
+    per_channel: bool = True
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether an export needs examples."""
+        return self.kind in ("int8", "int16x8") and not self.is_trained
+
+
+FLOAT32 = Storage()
+"""Numbers as they are in training."""
+
+
+def write_litert(
+    model: "keras.Model",
+    signature: Signature,
+    path: Path,
+    *,
+    storage: Storage = FLOAT32,
+    calibration: Arrays | None = None,
+) -> None:
     """Exports a Keras model as a `.tflite` file with a named signature and a free batch dimension.
 
     Args:
         model: Inputs and outputs named as in the signature.
         signature: Of the model.
         path: The file to write.
-        calibration: Inputs `(N, *shape)` by name. When given, weights and activations become int8, with
-            ranges taken from these examples; inputs and outputs stay float.
+        storage: How numbers are stored.
+        calibration: Inputs `(N, *shape)` by name that ranges are taken from, for a storage that is calibrated.
 
     Raises:
-        ExportError: An operation of the model has no LiteRT form.
+        ExportError: An operation of the model has no LiteRT form, or the storage does not fit the model.
     """
-    import tensorflow as tf
+    from bmp.artifact.conversion import calibrate, check_int16, convert, quantize
 
-    from bmp.artifact.saved_model import write_saved_model
-
-    with tempfile.TemporaryDirectory() as directory:  # through a SavedModel: it carries the signature's names
-        write_saved_model(model, signature, Path(directory))
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[SIGNATURE_KEY])
-        if calibration is not None:
-            count = len(next(iter(calibration.values())))
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: (
-                (SIGNATURE_KEY, {name: array[index : index + 1] for name, array in calibration.items()})
-                for index in range(count)
-            )
-        try:
-            with warnings.catch_warnings():  # the converter's calibrator uses tf.lite.Interpreter, by itself
-                warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-                path.write_bytes(converter.convert())
-        except Exception as error:  # the converter raises plain Exception subclasses of its own
-            raise ExportError(f"LiteRT cannot convert the model '{model.name}': {_find_reason(error)}.") from error
+    _check_storage(storage, calibration)
+    if storage.kind == "int16x8":
+        check_int16(model, signature)
+    if storage.kind == "int8" and calibration is not None and storage.is_calibrated:
+        content = quantize(calibrate(model, signature, calibration), storage, model)
+    else:
+        content = convert(model, signature, storage, calibration)
+    path.write_bytes(content)
 
 
-def _find_reason(error: Exception) -> str:
-    """Returns which operation has no LiteRT form, as far as the converter's pages say so."""
-    text = str(error).strip()
-    named = re.search(r"'(tf\.\w+)' op ([^\n]+)", text) or re.search(r"ops?: (\w+)()", text)
-    if named:
-        return f"the operation {named[1].removeprefix('tf.')} has no LiteRT form: it {named[2]}".removesuffix(
-            ": it "
-        ).rstrip(".")
-    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")
+def layer_names(model: "keras.Model") -> tuple[str, ...]:
+    """Returns the names of the layers of a model that are not inputs."""
+    return tuple(layer.name for layer in model.layers if type(layer).__name__ != "InputLayer")
+
+
+def _check_storage(storage: Storage, calibration: Arrays | None) -> None:
+    if storage.is_calibrated and calibration is None:
+        raise ExportError(f"The storage {storage.kind} takes ranges from examples, and none are given.")
+    if calibration is not None and not storage.is_calibrated:
+        raise ExportError(f"The storage {storage.kind} takes no ranges from examples, and some are given.")
+    if storage.kind != "int8" and (storage.integer_io or storage.float_layers):
+        raise ExportError(f"Only int8 has integer_io and float_layers; the storage is {storage.kind}.")
+    if storage.is_trained and storage.float_layers:
+        raise ExportError("A model with ranges from training keeps no layer float afterwards: leave float_layers out.")
 
 
 class LiteRTRunner:
     """Runs a `.tflite` file; one thread at a time.
 
     A plan (an interpreter whose tensors are allocated) is kept for the last few batch sizes, because
-    allocating costs more than running a small model.
+    allocating costs more than running a small model. Where the file takes or returns int8 for the float32 of the
+    signature, numbers are converted here.
 
     Args:
         model: The file, or its bytes.
@@ -93,6 +131,8 @@ class LiteRTRunner:
             raise ArtifactError(f"The LiteRT file has no signature '{SIGNATURE_KEY}': {error}") from error
         self._inputs = _match("input", runner.get_input_details(), signature.inputs)
         self._outputs = _match("output", runner.get_output_details(), signature.outputs)
+        self._codes = _read_codes(runner.get_input_details(), signature.inputs)
+        self._output_codes = _read_codes(runner.get_output_details(), signature.outputs)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one batch.
@@ -104,10 +144,21 @@ class LiteRTRunner:
             `(B, *shape)` by output name; the arrays are the caller's to keep.
         """
         interpreter = self._plan(arrays)
+        if self._codes:
+            arrays = {**arrays, **{name: code.encode(arrays[name]) for name, code in self._codes.items()}}
         for name, index in self._inputs:
             interpreter.set_tensor(index, arrays[name])
         interpreter.invoke()
-        return {name: interpreter.get_tensor(index) for name, index in self._outputs}
+        outputs = {name: interpreter.get_tensor(index) for name, index in self._outputs}
+        if self._output_codes:
+            outputs |= {name: code.decode(outputs[name]) for name, code in self._output_codes.items()}
+        return outputs
+
+    def read(self, arrays: Mapping[str, np.ndarray], indices: Sequence[int]) -> list[np.ndarray]:
+        """Runs one batch and returns tensors of the file, by index; what lies inside a delegated part has no value."""
+        self.run(arrays)
+        interpreter = self._plan(arrays)
+        return [interpreter.get_tensor(index) for index in indices]
 
     def _plan(self, arrays: Mapping[str, np.ndarray]) -> Any:
         """Returns an interpreter allocated for these shapes, the least recently used one giving way."""
@@ -132,32 +183,47 @@ class LiteRTRunner:
             raise ArtifactError(f"Not a LiteRT model: {error}") from error
 
 
+@dataclass(frozen=True)
+class _Code:
+    """How int8 numbers stand for floats: `scale * (number - zero_point)`."""
+
+    scale: np.float32
+    zero_point: int
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Returns the nearest int8 numbers; what is out of range becomes the last one, and NaN the first."""
+        numbers = np.rint(values / self.scale) + np.float32(self.zero_point)
+        return np.fmin(np.fmax(numbers, _LOWEST), _HIGHEST).astype(np.int8)  # other than maximum, fmax lets no NaN pass
+
+    def decode(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns float32 values."""
+        return (numbers.astype(np.float32) - np.float32(self.zero_point)) * self.scale
+
+
+def _read_codes(details: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, _Code]:
+    """Returns the code of each tensor that is int8 in the file and float32 in the signature."""
+    return {
+        spec.name: _Code(np.float32(details[spec.name]["quantization"][0]), int(details[spec.name]["quantization"][1]))
+        for spec in specs
+        if spec.dtype == "float32" and details[spec.name]["dtype"] is np.int8
+    }
+
+
 def read_kernels(path: Path) -> Arrays:
     """Returns the weights of a `.tflite` file that have two or more dimensions, by tensor name.
 
     Quantized kernels are returned as stored (int8). Biases and constants of shape arithmetic are left out.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    # Without the default delegate: XNNPACK would take the kernels away into its own packed form.
-    interpreter = Interpreter(
-        model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    kernels = {}
-    for detail in interpreter.get_tensor_details():
-        if len(detail["shape"]) < 2 or detail["dtype"] not in (np.float32, np.float16, np.int8):
-            continue
-        try:
-            kernels[detail["name"]] = interpreter.get_tensor(detail["index"])
-        except ValueError:  # an activation: it has no data before the first run
-            continue
-    return kernels
+    return {kernel.name: kernel.data for kernel in read_graph(path).kernels if kernel.data is not None}
 
 
-def _match(kind: str, details: Mapping[str, Any], specs: Any) -> list[tuple[str, int]]:
-    """Pairs the names of a signature with tensor indices, checking that both tell the same story."""
+def _match(kind: str, details: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[tuple[str, int]]:
+    """Pairs the names of a signature with tensor indices, checking that both tell the same story.
+
+    A float32 of the signature may be int8 in the file, where the file says which number stands for what.
+    """
     found = {
-        name: (np.dtype(detail["dtype"]).name, *(None if size < 0 else int(size) for size in detail["shape_signature"]))
+        name: (_seen_dtype(detail), *(None if size < 0 else int(size) for size in detail["shape_signature"]))
         for name, detail in details.items()
     }
     wanted = {spec.name: (spec.dtype, None, *spec.shape) for spec in specs}
@@ -168,3 +234,9 @@ def _match(kind: str, details: Mapping[str, Any], specs: Any) -> list[tuple[str,
             received=str(found),
         )
     return [(spec.name, details[spec.name]["index"]) for spec in specs]
+
+
+def _seen_dtype(detail: Mapping[str, Any]) -> str:
+    """Returns the dtype that callers see: of numbers with a scale, the float32 they stand for."""
+    is_code = detail["dtype"] is np.int8 and detail["quantization"][0] > 0
+    return "float32" if is_code else np.dtype(detail["dtype"]).name

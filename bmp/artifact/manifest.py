@@ -44,10 +44,38 @@ class Measurement(_Entry):
     """Share of zeros among the weights of the exported file's kernels, 0 to 1."""
     size_bytes: int
     gzip_bytes: int
+    bits_bytes: int | None = None
+    """Size if each kernel were written in its shortest code; None of a SavedModel, and in manifests of before."""
     latency_batch1_ms: float
     """Median, one thread."""
     latency_batch32_ms: float
     """Median of a batch of 32, one thread."""
+    latency_batch1_p95_ms: float | None = None
+    """What 19 of 20 runs stay below; None in manifests of before."""
+    latency_batch32_p95_ms: float | None = None
+    """The same of a batch of 32."""
+
+
+class PromiseEntry(_Entry):
+    """What was promised of the recommended variant, and what the test split says of it."""
+
+    metric: str
+    max_drop: float
+    confidence: float
+    """Of each limit, by itself."""
+    verdict: Literal["proven", "unproven", "failed"]
+    drop: float
+    """How much worse it is than the uncompressed model, as seen."""
+    low: float
+    high: float
+    """The least and the greatest drop that are plausible."""
+    examples: int
+    needed: int | None
+    """Examples with which it would be proven; None where it is, or none would do."""
+    method: str
+    """How the limits were found."""
+    accepted_unproven: bool = False
+    """Whether it is recommended without proof, because its maker chose so."""
 
 
 class Variant(_Entry):
@@ -93,7 +121,9 @@ class Manifest(_Entry):
     recommended: str
     """The variant in `model.tflite`."""
     max_drop: float
-    """The promise: largest accepted loss of the validation score."""
+    """The promise: largest accepted loss against the uncompressed model."""
+    promise: PromiseEntry | None = None
+    """Whether the promise is proven of the recommended variant; None where that is uncompressed, or of before."""
     variants: tuple[Variant, ...]
     lineage: Lineage
     files: dict[str, FileEntry]

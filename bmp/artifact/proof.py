@@ -1,19 +1,16 @@
 """Proof: an exported file is run through the engine that will serve it, and measured there."""
 
-import gzip
-import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bmp.artifact.formats import Runner
-from bmp.artifact.h5 import KerasRunner
-from bmp.artifact.litert import LiteRTRunner, read_kernels
-from bmp.artifact.manifest import Measurement
+from bmp.artifact.graph import read_graph
+from bmp.artifact.litert import LiteRTRunner
 from bmp.artifact.saved_model import SAVED_MODEL_FILE, SavedModelRunner
 from bmp.data import Split
 from bmp.errors import ProofError
@@ -64,14 +61,11 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of an exported file before the choice; fields as in `manifest.Measurement`."""
+class Latency:
+    """How long one batch takes: the median, and what nineteen of twenty stay below."""
 
-    validation_score: float
-    max_abs_diff: float
-    sparsity: float
-    size_bytes: int
-    gzip_bytes: int
+    p50_ms: float
+    p95_ms: float
 
 
 def load_runner(path: Path, signature: Signature) -> Runner:
@@ -79,47 +73,6 @@ def load_runner(path: Path, signature: Signature) -> Runner:
     if path.name == SAVED_MODEL_FILE:
         return SavedModelRunner(path.parent, signature)
     return LiteRTRunner(path, signature)
-
-
-def prove(exports: Sequence[Export], validation: Split) -> dict[str, Evidence]:
-    """Runs each exported file on the validation split, through the engine that serves it, against its Keras model.
-
-    Raises:
-        ProofError: A float32 file does not agree with its Keras model.
-    """
-    evidence = {}
-    for export in exports:
-        difference, meter = compare(export.load(), KerasRunner(export.model, export.signature), validation)
-        if not export.is_quantized:
-            check_parity(export.path.name, difference)
-        packed = b"".join(path.read_bytes() for path in export.files())
-        evidence[export.name] = Evidence(
-            validation_score=meter.result()[OBJECTIVES[export.signature.objective].score],
-            max_abs_diff=difference,
-            sparsity=measure_sparsity(export),
-            size_bytes=len(packed),
-            gzip_bytes=len(gzip.compress(packed, compresslevel=9, mtime=0)),
-        )
-    return evidence
-
-
-def measure(exports: Sequence[Export], evidence: Mapping[str, Evidence], test: Split) -> dict[str, Measurement]:
-    """Completes the evidence for the report: metrics on the untouched test split, and latency."""
-    runners = {export.name: export.load() for export in exports}
-    few = test.take(slice(0, 32)).load().inputs
-    batch1_ms = measure_latency_ms(runners, few, 1)
-    batch32_ms = measure_latency_ms(runners, few, 32)
-    measured = {}
-    for name, runner in runners.items():
-        metrics = evaluate(runner, test).result()
-        measured[name] = Measurement(
-            **asdict(evidence[name]),
-            test_score=metrics[OBJECTIVES[runner.signature.objective].score],
-            test_metrics=metrics,
-            latency_batch1_ms=batch1_ms[name],
-            latency_batch32_ms=batch32_ms[name],
-        )
-    return measured
 
 
 def evaluate(runner: Runner, split: Split) -> Meter:
@@ -130,14 +83,12 @@ def evaluate(runner: Runner, split: Split) -> Meter:
     return meter
 
 
-def compare(runner: Runner, reference: Runner, split: Split) -> tuple[float, Meter]:
-    """Runs two models over a split and returns their largest difference, and what was measured of the first."""
-    difference, meter = 0.0, OBJECTIVES[runner.signature.objective].meter(split.source.target.labels)
+def compare(runner: Runner, reference: Runner, split: Split) -> float:
+    """Runs two models over a split and returns their largest difference, see `max_abs_diff`."""
+    difference = 0.0
     for batch in split.batches(_BATCH_SIZE):
-        outputs = runner.run(batch.inputs)
-        difference = max(difference, max_abs_diff(reference.run(batch.inputs), outputs))
-        meter.update(_sole(outputs), batch.targets)
-    return difference, meter
+        difference = max(difference, max_abs_diff(reference.run(batch.inputs), runner.run(batch.inputs)))
+    return difference
 
 
 def check_parity(what: str, difference: float) -> None:
@@ -163,19 +114,16 @@ def max_abs_diff(expected: Arrays, outputs: Arrays) -> float:
 
 
 def measure_sparsity(export: Export) -> float:
-    """Returns the share of zeros among the kernel weights of an exported file, 0 to 1.
-
-    In int8 kernels a zero weight is stored as 0: LiteRT quantizes weights symmetrically.
-    """
+    """Returns the share of zeros among the kernel weights of an exported file, 0 to 1."""
     if export.is_litert:
-        kernels = list(read_kernels(export.path).values())
+        kernels = [kernel.centred() for kernel in read_graph(export.path).kernels]
     else:
         kernels = [weight for weight in export.model.get_weights() if weight.ndim > 1]
     size = sum(kernel.size for kernel in kernels)
     return sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels) / size if size else 0.0
 
 
-def measure_latency_ms(
+def measure_latency(
     runners: Mapping[str, Runner],
     inputs: Arrays,
     batch_size: int,
@@ -183,8 +131,8 @@ def measure_latency_ms(
     turns: int = 10,
     runs: int = 30,
     limit_s: float = 10.0,
-) -> dict[str, float]:
-    """Returns the median time of one batch for each runner, in milliseconds.
+) -> dict[str, Latency]:
+    """Returns the time of one batch for each runner.
 
     The runners take turns, so that a busy moment of the machine falls on all of them alike.
 
@@ -214,7 +162,7 @@ def measure_latency_ms(
                 times_ms[name].append((clock() - start) * 1e3)
                 if clock() > end_of_turn:
                     break
-    return {name: statistics.median(times) for name, times in times_ms.items()}
+    return {name: Latency(*map(float, np.percentile(times, (50, 95)))) for name, times in times_ms.items()}
 
 
 def _sole(outputs: Arrays) -> np.ndarray:

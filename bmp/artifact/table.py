@@ -29,7 +29,7 @@ def build_table(manifest: Manifest) -> Table:
         box=box.SIMPLE_HEAD,
         padding=0,
     )
-    table.add_column("variant", no_wrap=True)
+    table.add_column("\nvariant", overflow="fold")
     for heading in (
         "score\nval.",
         "\ntest",
@@ -44,7 +44,7 @@ def build_table(manifest: Manifest) -> Table:
     for variant in manifest.variants:
         measured = variant.measured
         table.add_row(
-            variant.name,
+            variant.name.replace("_", " "),  # may be broken between two lines
             f"{measured.validation_score:.4f}",
             f"{measured.test_score:.4f}",
             f"{measured.sparsity:.0%}",

@@ -1,3 +1,5 @@
+import logging
+
 import h5py
 import numpy as np
 import pytest
@@ -69,3 +71,19 @@ def test_leaves_the_optimizer_out_and_the_model_as_it_was(path, datasets, model)
 
 def test_leaves_no_other_file(path):
     assert [entry.name for entry in path.parent.iterdir()] == ["model.h5"]
+
+
+def test_a_model_that_was_never_compiled_is_written_without_a_remark(model, tmp_path):
+    copy = keras.models.clone_model(model)
+    said: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = said.append
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(listener)
+    try:
+        write_h5(copy, SIGNATURE, tmp_path / "model.h5")
+        assert not said
+        logger.warning("what others have to say is heard")
+        assert len(said) == 1
+    finally:
+        logger.removeHandler(listener)

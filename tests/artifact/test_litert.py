@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from ai_edge_litert.interpreter import Interpreter
 
 from bmp.artifact.h5 import KerasRunner
-from bmp.artifact.litert import LiteRTRunner, read_kernels, write_litert
+from bmp.artifact.litert import LiteRTRunner, Storage, read_kernels, write_litert
 from bmp.errors import ArtifactError, ExportError
 from bmp.models import MODELS
 from bmp.signature import Signature, TensorSpec
@@ -33,7 +34,7 @@ def float_path(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def int8_path(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("litert") / "int8.tflite"
-    write_litert(model, SIGNATURE, path, calibration=make_batch(32))
+    write_litert(model, SIGNATURE, path, storage=Storage("int8"), calibration=make_batch(32))
     return path
 
 
@@ -132,6 +133,117 @@ def test_a_file_of_another_signature_is_refused(float_path, signature):
     with pytest.raises(ArtifactError, match="not those of the signature") as caught:
         LiteRTRunner(float_path, signature)
     assert caught.value.expected != caught.value.received
+
+
+STORAGES = [
+    Storage("float16"),
+    Storage("dynamic"),
+    Storage("int8"),
+    Storage("int8", integer_io=True),
+    Storage("int8", float_layers=("probabilities",)),
+    Storage("int8", integer_io=True, float_layers=("conv_1",)),
+    Storage("int16x8"),
+]
+
+
+@pytest.fixture(scope="module", params=STORAGES, ids=lambda s: "-".join([s.kind, "io" * s.integer_io, *s.float_layers]))
+def stored(model, request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stored") / "model.tflite"
+    calibration = make_batch(32) if request.param.is_calibrated else None
+    write_litert(model, SIGNATURE, path, storage=request.param, calibration=calibration)
+    return request.param, path
+
+
+def test_every_storage_is_smaller_and_near_the_model_at_any_batch_size(model, float_path, stored):
+    _, path = stored
+    assert path.stat().st_size < 0.7 * float_path.stat().st_size
+    runner = LiteRTRunner(path, SIGNATURE)
+    for size in (1, 7, 32):
+        expected = KerasRunner(model, SIGNATURE).run(make_batch(size))["probabilities"]
+        outputs = runner.run(make_batch(size))["probabilities"]
+        assert outputs.dtype == np.float32 and outputs.flags.owndata
+        np.testing.assert_allclose(outputs, expected, atol=0.05)
+
+
+def test_kernels_are_of_the_type_that_was_asked_for(stored):
+    storage, path = stored
+    dtypes = {kernel.dtype.name for kernel in read_kernels(path).values()}
+    wanted = {"float16": {"float16"}, "dynamic": {"int8", "float32"}, "int8": {"int8"}, "int16x8": {"int8"}}
+    assert dtypes == (wanted[storage.kind] | ({"float32"} if storage.float_layers else set()))
+
+
+def test_int8_inputs_and_outputs_are_in_the_file(stored):
+    storage, path = stored
+    details = Interpreter(model_path=str(path)).get_signature_runner("serving_default").get_input_details()
+    assert details["image"]["dtype"] is (np.int8 if storage.integer_io else np.float32)
+
+
+def test_numbers_beyond_the_range_of_a_file_with_int8_inputs_count_as_its_ends(model, tmp_path):
+    path = tmp_path / "int8.tflite"
+    write_litert(model, SIGNATURE, path, storage=Storage("int8", integer_io=True), calibration=make_batch(32))
+    runner = LiteRTRunner(path, SIGNATURE)
+    far, end = (runner.run({"image": np.full((1, 8, 8), value, np.float32)})["probabilities"] for value in (1e9, 16))
+    np.testing.assert_array_equal(far, end)
+    for value in (np.nan, np.inf, -np.inf):
+        assert np.isfinite(runner.run({"image": np.full((1, 8, 8), value, np.float32)})["probabilities"]).all()
+
+
+def test_a_model_trained_with_rounding_keeps_its_ranges(model, tmp_path):
+    import tensorflow_model_optimization as tfmot
+
+    inputs = keras.Input((8, 8), name="image")
+    hidden = keras.layers.Dense(32, activation="relu", name="hidden")(keras.layers.Flatten()(inputs))
+    outputs = keras.layers.Dense(10, activation="softmax", name="probabilities")(hidden)
+    trained = tfmot.quantization.keras.quantize_model(keras.Model(inputs, outputs))
+    trained.compile("sgd", "sparse_categorical_crossentropy")
+    trained.fit(make_batch(64)["image"], np.arange(64) % 10, epochs=2, verbose=0)
+    expected = trained(make_batch(9)["image"]).numpy()
+    for integer_io in (False, True):
+        path = tmp_path / f"{integer_io}.tflite"
+        write_litert(trained, SIGNATURE, path, storage=Storage("int8", integer_io=integer_io, is_trained=True))
+        outputs = LiteRTRunner(path, SIGNATURE).run(make_batch(9))["probabilities"]
+        np.testing.assert_allclose(outputs, expected, atol=0.02)
+        assert {kernel.dtype.name for kernel in read_kernels(path).values()} == {"int8"}
+
+
+def convert_function(function, tmp_path, storage, width=4):
+    inputs = keras.Input((width,), name="x")
+    model = keras.Model(inputs, keras.layers.Lambda(function, name="y")(inputs), name="net")
+    signature = Signature((TensorSpec("x", "float32", (width,)),), (TensorSpec("y", "float32", (width,)),))
+    x = {"x": np.random.default_rng(0).normal(1, 3, (50, width)).astype(np.float32)}
+    write_litert(model, signature, tmp_path / "model.tflite", storage=storage, calibration=x)
+    return LiteRTRunner(tmp_path / "model.tflite", signature).run(x)["y"], function(x["x"]).numpy()
+
+
+def test_the_larger_of_two_is_right_in_int8(tmp_path):
+    # The converter compares the int8 numbers of two tensors with different scales.
+    found, expected = convert_function(lambda x: tf.maximum(tf.tanh(x), x * 0.5), tmp_path, Storage("int8"))
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_what_has_no_16_bit_form_is_refused_before_the_converter_ends_the_process(tmp_path):
+    with pytest.raises(ExportError, match="no sound int16x8 form of SQUARED_DIFFERENCE, which the model 'net'"):
+        convert_function(lambda x: tf.math.squared_difference(x, tf.tanh(x)), tmp_path, Storage("int16x8"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("storage", "calibrates", "message"),
+    [
+        (Storage("int8"), False, "The storage int8 takes ranges from examples, and none are given"),
+        (Storage("int16x8"), False, "The storage int16x8 takes ranges"),
+        (Storage("dynamic", integer_io=True), False, "Only int8 has integer_io and float_layers"),
+        (Storage("float32", float_layers=("dense",)), False, "Only int8 has integer_io and float_layers"),
+        (Storage("int8", float_layers=("dense",), is_trained=True), False, "keeps no layer float afterwards"),
+        (Storage("int8", float_layers=("probabilites",)), True, "Did you mean 'probabilities'"),
+        (Storage("float16"), True, "The storage float16 takes no ranges from examples"),
+    ],
+)
+def test_a_storage_that_does_not_fit_is_refused_and_nothing_is_written(model, tmp_path, storage, calibrates, message):
+    calibration = make_batch(4) if calibrates else None
+    with pytest.raises(ExportError, match=message):
+        write_litert(model, SIGNATURE, tmp_path / "model.tflite", storage=storage, calibration=calibration)
+    assert not list(tmp_path.iterdir())
 
 
 def test_reads_the_kernels_back(tmp_path):
