@@ -5,10 +5,12 @@ All of this is TensorFlow: imported inside functions only.
 
 from bmp.models.layers.attention import LearnedPositions, MaskedMean, PaddingMask, SelfAttention, TiedEmbedding
 from bmp.models.layers.lenet import ScaledTanh, TableConvolution
+from bmp.models.layers.multi_head import Attention
 from bmp.models.layers.support_vectors import PairwiseVotes, SupportVectors
 from bmp.models.layers.trees import Trees
 
 __all__ = [
+    "Attention",
     "LearnedPositions",
     "MaskedMean",
     "PaddingMask",
