@@ -5,14 +5,15 @@ is measured by a `Meter`, in numpy, batch by batch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from bmp.catalog import Catalog
-from bmp.errors import ConfigError
+from bmp.errors import ConfigError, UnknownNameError, suggest
 from bmp.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -39,12 +40,51 @@ class Target:
     width: int = 1
 
 
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read.
+
+    Args:
+        greater_is_better: Otherwise less is.
+        is_relative: What a drop is. Where 1 is the best, it is the plain difference, so that 0.005 is half a point;
+            of a metric without such an end it is a share of the original's value, so that 0.005 is half a percent.
+    """
+
+    greater_is_better: bool
+    is_relative: bool
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "accuracy": Metric(greater_is_better=True, is_relative=False),
+        "top_5": Metric(greater_is_better=True, is_relative=False),
+        "exact_match": Metric(greater_is_better=True, is_relative=False),
+        "f1": Metric(greater_is_better=True, is_relative=False),
+        "f1_macro": Metric(greater_is_better=True, is_relative=False),
+        "precision": Metric(greater_is_better=True, is_relative=False),
+        "recall": Metric(greater_is_better=True, is_relative=False),
+        "auc": Metric(greater_is_better=True, is_relative=False),
+        "probability": Metric(greater_is_better=True, is_relative=False),
+        "r2": Metric(greater_is_better=True, is_relative=False),
+        "log_loss": Metric(greater_is_better=False, is_relative=True),
+        "loss": Metric(greater_is_better=False, is_relative=True),
+        "perplexity": Metric(greater_is_better=False, is_relative=True),
+        "mae": Metric(greater_is_better=False, is_relative=True),
+        "rmse": Metric(greater_is_better=False, is_relative=True),
+    }
+)
+"""How each metric of the meters below is read."""
+
+
 class Meter(ABC):
     """Measures outputs against targets, batch by batch.
 
     Args:
         labels: Of the target.
     """
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """What `result` returns, the names of METRICS; `top_5` only where there are more than five classes."""
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
@@ -64,6 +104,8 @@ class Meter(ABC):
 
 class MulticlassMeter(Meter):
     """Accuracy, top 5 where there are more than five classes, macro F1, and the log loss in nats."""
+
+    metrics = ("accuracy", "f1", "log_loss", "top_5")
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(labels)
@@ -93,6 +135,8 @@ class MulticlassMeter(Meter):
 
 class BinaryMeter(Meter):
     """Accuracy at a probability of one half, F1, precision, recall, area under the ROC curve, log loss in nats."""
+
+    metrics = ("accuracy", "f1", "precision", "recall", "auc", "log_loss")
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(labels)
@@ -132,6 +176,8 @@ class MultilabelMeter(Meter):
     curve, and the share of examples whose labels are all right.
     """
 
+    metrics = ("f1", "f1_macro", "auc", "exact_match")
+
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(labels)
         self._probabilities: list[np.ndarray] = []
@@ -158,6 +204,8 @@ class MultilabelMeter(Meter):
 
 class RegressionMeter(Meter):
     """R², mean absolute error and root mean squared error, each the mean over the outputs."""
+
+    metrics = ("r2", "mae", "rmse")
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(labels)
@@ -189,6 +237,8 @@ class NextTokenMeter(Meter):
     """Accuracy of the most probable next token, loss in nats a token, perplexity, its exponential, and probability,
     the inverse of that: the geometric mean of what was given to the true tokens.
     """
+
+    metrics = ("probability", "accuracy", "loss", "perplexity")
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         super().__init__(labels)
@@ -298,6 +348,37 @@ def pick_objective(wanted: str, target: Target) -> str:
             received=wanted,
         )
     return wanted
+
+
+def list_metrics(objective: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names of what the meter of an objective measures.
+
+    Args:
+        objective: An entry of OBJECTIVES.
+        labels: Of the target.
+    """
+    names = OBJECTIVES[objective].meter(labels).metrics
+    return tuple(name for name in names if name != "top_5" or len(labels) > _TOP)
+
+
+def pick_metric(wanted: str, objective: str, labels: tuple[str, ...]) -> str:
+    """Returns the metric that a promise is about: the one that is wanted, or with `auto` the objective's score.
+
+    Raises:
+        UnknownNameError: The objective does not measure it.
+    """
+    if wanted == "auto":
+        return OBJECTIVES[objective].score
+    known = list_metrics(objective, labels)
+    if wanted in known:
+        return wanted
+    reason = " There are not more than five classes." if wanted == "top_5" and objective == "multiclass" else ""
+    raise UnknownNameError(
+        f"'{wanted}' is no metric of the objective {objective}; it has {', '.join(known)}.{reason}"
+        f"{suggest(wanted, known)}",
+        expected=f"one of {', '.join(known)}",
+        received=wanted,
+    )
 
 
 def soft_crossentropy(targets: "tf.Tensor", probabilities: "tf.Tensor", label_smoothing: float = 0.0) -> "tf.Tensor":

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from bmp.errors import ConfigError, UnknownNameError
-from bmp.objectives import OBJECTIVES, Target, pick_objective
+from bmp.objectives import METRICS, OBJECTIVES, Target, list_metrics, pick_metric, pick_objective
 
 CLASSES = tuple("abcdefg")
 TARGETS = {
@@ -297,3 +297,25 @@ def test_numbers_cannot_be_smoothed():
         OBJECTIVES["regression"].make_loss(0.1)
     with pytest.raises(ConfigError, match=sentence):
         OBJECTIVES["regression"].example_losses(tf.zeros((2, 2)), tf.zeros((2, 2)), 0.1)
+
+
+def test_every_metric_says_how_it_is_read(name):
+    random, labels = np.random.default_rng(0), TARGETS[name].labels
+    targets = make_targets(name, random, 30)
+    measured = measure(name, [(make_outputs(name, random, 30), targets)])
+    assert set(list_metrics(name, labels)) == set(measured) <= set(METRICS)
+    score = METRICS[OBJECTIVES[name].score]
+    assert score.greater_is_better and not score.is_relative
+    best = measure(name, [(make_perfect(name, targets), targets)])
+    for metric in measured:
+        better = best[metric] - measured[metric]
+        assert (better if METRICS[metric].greater_is_better else -better) > 0, metric
+
+
+def test_the_metric_of_a_promise():
+    assert pick_metric("auto", "regression", ()) == "r2"
+    assert pick_metric("top_5", "multiclass", CLASSES) == "top_5"
+    with pytest.raises(UnknownNameError, match=r"'top_5' is no metric of .* There are not more than five classes"):
+        pick_metric("top_5", "multiclass", CLASSES[:3])
+    with pytest.raises(UnknownNameError, match=r"it has r2, mae, rmse\. Did you mean 'mae'"):
+        pick_metric("mea", "regression", ())
