@@ -38,7 +38,7 @@ RECIPE = """
 data: {source: digits_784, batch_size: 64}
 model: {build: mlp, args: {hidden: [128]}}
 train: {epochs: 5}
-compress: {pruning: null, quantization: null}
+compress: {chains: []}
 publish: {name: mnist_like, root: REGISTRY}
 """
 

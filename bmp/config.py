@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bmp.durations import read_duration
 from bmp.errors import ConfigError, UnknownNameError, suggest
@@ -187,32 +196,79 @@ class TrainConfig(Section):
         return self
 
 
-class PruningConfig(Section):
-    """Magnitude pruning with a polynomial schedule (TF-MOT), then its fine-tuning."""
+class DistillConfig(Section):
+    """The uncompressed model as the teacher of every fine-tuning."""
 
-    sparsity: Fraction = 0.80
-    """Share of each kernel's weights that ends at zero."""
-    epochs: int = Field(10, ge=1)
-    """Passes over the training split; the schedule reaches `sparsity` at 60 percent of them."""
-    learning_rate: float = Field(1e-3, gt=0)
+    temperature: float = Field(4.0, gt=0)
+    """What the logits of both are divided by: higher tells more of the classes that are not the most probable."""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Weight of the teacher's word; the rest goes to the true targets."""
+    features: dict[str, str] = {}
+    """Layers of the model that are compressed, each with the layer of the teacher whose activations it learns."""
+    feature_weight: float = Field(0.5, ge=0)
+    """Weight of the features beside the loss."""
 
 
-class QuantizationConfig(Section):
-    """Post-training int8 quantization of weights and activations (LiteRT), float inputs and outputs."""
+def _read_share(value: Any) -> Any:
+    """Takes `0.5%` for 0.005."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(?:%|percent)\s*", value)):
+        return float(match[1]) / 100
+    return value
 
-    calibration_examples: int = Field(512, ge=1)
-    """Examples of the training split that set the activation ranges."""
+
+Share = Annotated[float, BeforeValidator(_read_share), Field(ge=0, lt=1)]
+"""A number from 0 to 1, or a percentage as people write it: `0.5%`."""
+
+ChainSpec = list[str | dict[str, dict[str, Any]]]
+"""Techniques in order, each by name or as `{name: arguments}`; see bmp.compression.chain."""
 
 
 class CompressConfig(Section):
-    """Which compressed variants are made, and how much of the score one may cost."""
+    """Which compressed variants are made, and how much of the metric one may cost."""
 
-    max_drop: float = Field(0.01, ge=0, lt=1)
-    """Largest accepted loss of the validation score (accuracy, F1, R²) against the uncompressed model."""
-    pruning: PruningConfig | None = PruningConfig()
-    """Null makes no pruned variant."""
-    quantization: QuantizationConfig | None = QuantizationConfig()
-    """Null makes no int8 variant."""
+    max_drop: Share = 0.01
+    """The promise: how much worse than the uncompressed model a variant may be, in points of a metric that lies between
+    0 and 1 (accuracy, F1, AUC, R²), in shares of its value otherwise (MAE, perplexity). `0.5%` is 0.005."""
+    metric: str = "auto"
+    """What the promise speaks of; auto is the score of the objective."""
+    chains: list[ChainSpec] = [["dynamic"], ["int8"], [{"prune": {"sparsity": 0.8}}, "int8"]]
+    """What is tried: one variant each."""
+    time: Duration | None = None
+    """How long bmp may search for better chains than those; null does not search."""
+    goal: Literal["size", "latency", "balanced"] = "size"
+    """What a recommended variant has least of: gzipped bytes, milliseconds at batch 1, or both alike."""
+    techniques: list[str] | None = None
+    """What a search may use, entries of bmp.compression.TECHNIQUES; null is all."""
+    max_trials: int | None = Field(None, ge=1)
+    """How many chains a search may try."""
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training split in a fine-tuning that names none; null is half as many as training had."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Of a fine-tuning that names none; null is that of the training."""
+    distill: DistillConfig | None = None
+    """Whether the uncompressed model teaches in every fine-tuning; `true` takes the defaults."""
+    student: ModelConfig | None = None
+    """A smaller network that a search may train in place of the model, with the model as its teacher."""
+    accept: Literal["proven", "unproven"] = "proven"
+    """What may be recommended: variants whose promise is proven on the test split, or also those for which it has too
+    few examples; the manifest says which."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Of the proof, one-sided."""
+    class_floor: Share | None = 0.05
+    """How much less of any single class may be recognised; null sets no limit."""
+    min_agreement: Share | None = None
+    """Share of the examples on which a variant must decide as the uncompressed model does; null asks for none."""
+
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _takes_a_flag(cls, value: Any) -> Any:
+        return ({} if value else None) if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _takes_seconds(self) -> "CompressConfig":
+        if self.time is not None and read_duration(self.time).unit != "seconds":
+            raise ValueError(f"time is '{self.time}'; it must be of seconds, minutes or hours, such as 20m")
+        return self
 
 
 class PublishConfig(Section):

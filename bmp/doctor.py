@@ -114,7 +114,7 @@ def _check_smoke() -> str:
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bmp-doctor-") as directory:
-        overrides = ("train.epochs=3", "compress.pruning=null", "compress.quantization=null")
+        overrides = ("train.epochs=3", "compress.chains=[]")
         recipe = load_recipe("digits", [*overrides, f"publish.root={directory}/registry"])
         finished = run(recipe, run_dir=f"{directory}/run", console=Console(file=io.StringIO()))
         answer = ask_server(Registry(recipe.publish.root), recipe.publish.name)

@@ -23,6 +23,7 @@ _UNITS: dict[str, tuple[Unit, int]] = {
     "minute": ("seconds", 60),
     "minutes": ("seconds", 60),
     "min": ("seconds", 60),
+    "m": ("seconds", 60),
     "hour": ("seconds", 3600),
     "hours": ("seconds", 3600),
     "h": ("seconds", 3600),

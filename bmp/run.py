@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,27 +11,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from bmp.artifact.artifact import RECIPE_FILE, export_variant, lay_out, seal, write_uncompressed
+from bmp.artifact.artifact import RECIPE_FILE, export_variant, seal, write_uncompressed
+from bmp.artifact.formats import Runner
 from bmp.artifact.manifest import Manifest
 from bmp.artifact.plots import plot_confusion
-from bmp.artifact.proof import Export, evaluate, measure, prove
+from bmp.artifact.proof import Export, evaluate
 from bmp.artifact.table import build_table, explain_verdicts, say_metrics, to_rows
 from bmp.attempt import Attempt, find_attempt
-from bmp.compression import Candidate, choose, make_candidates
+from bmp.builders import Builders, look_up
+from bmp.compression.chain import UNCOMPRESSED, Chain, read_chains
+from bmp.compression.contest import hold_contest, promise_of
+from bmp.compression.measure import Measurer
+from bmp.compression.publication import describe, lay_out, make_report, write_report
+from bmp.compression.space import plan_search
+from bmp.compression.workbench import Made, Workbench, open_workbench
 from bmp.config import Recipe, TrainConfig, load_recipe
-from bmp.data import SOURCES, Dataset, load_data
-from bmp.distribution import STRATEGIES
+from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import Cluster
 from bmp.distribution.strategies import Chosen, describe_devices, serve_cluster
-from bmp.durations import Clock
+from bmp.durations import Clock, read_duration
 from bmp.errors import ConfigError, ExportError
-from bmp.models import build_model, look_up_model
-from bmp.objectives import OBJECTIVES
+from bmp.models import build_model
+from bmp.objectives import OBJECTIVES, pick_metric
 from bmp.registry import Registry, Version
 from bmp.runs import RunDirectory
-from bmp.training import OPTIMIZERS, SCHEDULES, History, Trainer
+from bmp.training import History, Trainer
 from bmp.training.copies import copy_model, digest_weights, needs_copy
 from bmp.training.history import plot_history, write_history
+from bmp.training.precision import full_float32
 from bmp.training.trainer import Place, check_every, check_replicas
 
 if TYPE_CHECKING:
@@ -91,11 +98,14 @@ def run(
         RegistryError: The registry cannot be written to.
     """
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    build = _look_up(recipe)
+    build = look_up(recipe)
+    chains = read_chains(recipe.compress.chains)
+    candidates = plan_search(recipe.compress)
     attempt = find_attempt(recipe, run_dir, resume, console)
     if attempt.serves:
         serve_cluster(attempt.cluster, lambda: _open_for_worker(recipe, build, attempt.cluster))
     data = load_data(build.data, recipe.data, recipe.seed, console=attempt.console)
+    pick_metric(recipe.compress.metric, data.signature.objective, data.labels)  # refused now, or after the training
     chosen = _start_tensorflow(recipe, build, attempt)
     trainer = Trainer(
         data,
@@ -118,67 +128,83 @@ def run(
     with attempt.recorded():
         attempt.tell_environment(describe_devices(chosen.strategy))
         _say_plan(attempt.console, recipe, data, model, chosen)
+        bench = open_workbench(model, recipe, trainer)
         with attempt.stop.listening():
             history = _train(recipe.train, trainer, model, epochs, stretch, learning_rate)
-            candidates, fine_tuning, notes = make_candidates(model, recipe.compress, trainer, recipe.seed)
-        history.extend(fine_tuning)
+            asked = bench.make_all(chains)
         if needs_copy(chosen.strategy, policy):
-            candidates = _copy_candidates(candidates, build, data)
+            model = copy_model(model, lambda: build_model(build.model, data.signature, data.train))
         if not attempt.cluster.is_chief:
             attempt.wait_for_chief()
             return None
         attempt.report("finishing", "export", 0, 0, {})
-        return _conclude(recipe, attempt, candidates, history, data, registry, notes)
+        with full_float32():
+            return _conclude(recipe, attempt, model, bench, asked, candidates, history, registry)
 
 
 def _conclude(
     recipe: Recipe,
     attempt: Attempt,
-    candidates: list[Candidate],
+    model: "keras.Model",
+    bench: Workbench,
+    asked: list[Made],
+    candidates: list[Chain] | None,
     history: History,
-    data: Dataset,
     registry: Registry,
-    notes: list[str],
 ) -> Run:
     """Exports, proves, chooses and publishes; by the chief alone."""
-    console, directory, model = attempt.console, attempt.directory, candidates[0].model
-    write_history(history, directory.history_file)
-    artifact = directory.artifact
-    shutil.rmtree(artifact, ignore_errors=True)  # of an attempt that ended in the middle of it
-    artifact.mkdir()
+    console, directory, data = attempt.console, attempt.directory, bench.workshop.trainer.data
+    artifact, trials = directory.artifact, directory.trials
+    for leftover in (artifact, trials):  # of an attempt that ended in the middle of it
+        shutil.rmtree(leftover, ignore_errors=True)
+        leftover.mkdir()
     with console.status("exporting and proving"):
-        uncompressed, remarks = write_uncompressed(model, data.signature, artifact, data.validation)
-        exports, unconvertible = _export(candidates, uncompressed, data, artifact)
-        evidence = prove(exports, data.validation)
-        score = OBJECTIVES[data.signature.objective].score
-        choice = choose(
-            {name: found.validation_score for name, found in evidence.items()},
-            {name: found.gzip_bytes for name, found in evidence.items()},
-            recipe.compress.max_drop,
-            score,
+        uncompressed, notes = write_uncompressed(model, data.signature, artifact, data.validation)
+        original, remarks = _export_original(model, uncompressed, data, trials)
+    measurer = Measurer(data, bench.workshop, recipe.compress.metric, trials)
+    limit_s = None if recipe.compress.time is None else float(read_duration(recipe.compress.time).amount)
+    with attempt.stop.listening(), attempt.stop.within(limit_s):
+        contest = hold_contest(
+            original,
+            asked,
+            measurer,
+            recipe.compress,
+            console,
+            bench=bench,
+            chains=candidates,
+            seed=recipe.seed,
         )
-        measured = measure(exports, evidence, data.test)
-        recommended = next(export for export in exports if export.name == choice.recommended)
-        plots = _plot(directory, history, recommended, data)
+    history.extend(bench.history)
+    write_history(history, directory.history_file)
+    promise = promise_of(recipe.compress)
+    with console.status("measuring on the test split"):
+        publication = lay_out(contest, measurer, promise, artifact)
+        plots = _plot(directory, history, measurer.load(contest.outcome.trial(publication.recommended)), data)
     _add_records(directory, artifact, plots)
+    if original.is_litert:
+        facts = describe(data, recipe.seed)
+        write_report(make_report(recipe.publish.name, contest, measurer, recipe, facts), artifact / "bmp")
     manifest = seal(
         artifact,
         name=recipe.publish.name,
         created=datetime.now(UTC),
         data=data,
-        recommended=choice.recommended,
-        max_drop=recipe.compress.max_drop,
-        verdicts=choice.verdicts,
-        places=lay_out(exports, choice.recommended, choice.passed, artifact),
-        measured=measured,
+        recommended=publication.recommended,
+        max_drop=promise.max_drop,
+        verdicts=publication.verdicts,
+        places=publication.places,
+        measured=publication.measured,
+        promise=publication.promise,
         run=attempt.run_id,
     )
     directory.variants_file.write_text(json.dumps(to_rows(manifest), indent=2) + "\n", encoding="utf-8")
     version = _find_published(registry, recipe.publish.name, attempt) or registry.publish(artifact, recipe.publish.name)
     shutil.rmtree(artifact)  # published now; the run directory keeps the records
+    shutil.rmtree(trials)
     attempt.finish(f"{version.name}/{version.number}")
     digest = digest_weights(model.get_weights())
-    _say_result(console, directory.path, manifest, version, registry, [*notes, *remarks, *unconvertible], digest)
+    failures = [f"No variant {t.name}: {t.failure}" for t in contest.outcome.trials if t.failure is not None]
+    _say_result(console, directory.path, manifest, version, registry, [*notes, *remarks, *failures], digest)
     return Run(directory.path, version, manifest, history, data, model)
 
 
@@ -193,28 +219,7 @@ def _find_published(registry: Registry, name: str, attempt: Attempt) -> Version 
     return None
 
 
-@dataclass(frozen=True)
-class _Builders:
-    """The catalog entries a recipe names, their arguments filled in."""
-
-    data: Callable[..., Any]
-    model: Callable[..., Any]
-    strategy: Callable[..., Any]
-    optimizer: Callable[..., Any]
-    schedule: Callable[..., Any]
-
-
-def _look_up(recipe: Recipe) -> _Builders:
-    return _Builders(
-        SOURCES.bind(recipe.data.source, recipe.data.args),
-        look_up_model(recipe.model.build, recipe.model.args),
-        STRATEGIES.bind(recipe.distribution.strategy, {}),
-        OPTIMIZERS.bind(recipe.train.optimizer, recipe.train.optimizer_args),
-        SCHEDULES.bind(recipe.train.schedule, recipe.train.schedule_args),
-    )
-
-
-def _open_for_worker(recipe: Recipe, build: _Builders, cluster: Cluster) -> Callable[[np.ndarray], list[np.ndarray]]:
+def _open_for_worker(recipe: Recipe, build: Builders, cluster: Cluster) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Returns what reads training examples for a coordinator; each worker goes through them from another place on."""
     data = load_data(build.data, recipe.data, recipe.seed)
     from bmp.data.pipeline import Pipeline
@@ -224,7 +229,7 @@ def _open_for_worker(recipe: Recipe, build: _Builders, cluster: Cluster) -> Call
     return lambda positions: pipeline.fetch((positions + start) % count)
 
 
-def _start_tensorflow(recipe: Recipe, build: _Builders, attempt: Attempt) -> Chosen:
+def _start_tensorflow(recipe: Recipe, build: Builders, attempt: Attempt) -> Chosen:
     """Builds the strategy, which must come before anything else that TensorFlow does."""
     check_every(recipe.train, attempt.cluster.num_processes)
     with attempt.console.status("starting TensorFlow"):
@@ -236,7 +241,7 @@ def _start_tensorflow(recipe: Recipe, build: _Builders, attempt: Attempt) -> Cho
     return chosen
 
 
-def _choose_precision(recipe: Recipe, build: _Builders, attempt: Attempt, trainer: Trainer, chosen: Chosen) -> str:
+def _choose_precision(recipe: Recipe, build: Builders, attempt: Attempt, trainer: Trainer, chosen: Chosen) -> str:
     """Returns the policy of Keras; a run that goes on keeps the one it began with."""
     from bmp.training.precision import choose_precision, read_hardware
     from bmp.training.timing import time_step
@@ -245,7 +250,7 @@ def _choose_precision(recipe: Recipe, build: _Builders, attempt: Attempt, traine
         """Returns the speed of bfloat16 over that of float32, for this very model."""
         with attempt.console.status("timing precisions"):
             plain, mixed = (
-                time_step(trainer, _build_model(recipe, build, trainer, policy))
+                time_step(trainer, _build_model(recipe, build, trainer, policy), jit=recipe.train.jit is True)
                 for policy in ("float32", "mixed_bfloat16")
             )
         return plain / mixed
@@ -261,7 +266,7 @@ def _choose_precision(recipe: Recipe, build: _Builders, attempt: Attempt, traine
     return policy
 
 
-def _build_model(recipe: Recipe, build: _Builders, trainer: Trainer, policy: str) -> "keras.Model":
+def _build_model(recipe: Recipe, build: Builders, trainer: Trainer, policy: str) -> "keras.Model":
     """Builds the model in a precision, with the initial weights that follow from the seed."""
     import tf_keras as keras
 
@@ -313,42 +318,23 @@ def _train(
     )
 
 
-def _copy_candidates(candidates: list[Candidate], build: _Builders, data: Dataset) -> list[Candidate]:
-    """Returns the candidates as models of this process alone, in float32: what is exported and measured."""
-    copies: dict[int, keras.Model] = {}
-    for candidate in candidates:
-        if id(candidate.model) not in copies:
-            is_first = candidate.model is candidates[0].model
-            rebuild = (lambda: build_model(build.model, data.signature, data.train)) if is_first else None
-            copies[id(candidate.model)] = copy_model(candidate.model, rebuild)
-    return [replace(candidate, model=copies[id(candidate.model)]) for candidate in candidates]
+def _export_original(
+    model: "keras.Model", uncompressed: Export, data: Dataset, directory: Path
+) -> tuple[Export, list[str]]:
+    """Writes the model for LiteRT. Of one that LiteRT cannot hold, the SavedModel is the only variant."""
+    try:
+        return export_variant(UNCOMPRESSED, model, data.signature, directory), []
+    except ExportError as error:
+        return uncompressed, [f"{error.message} It is served as SavedModel, and no variant is made."]
 
 
-def _export(
-    candidates: list[Candidate], uncompressed: Export, data: Dataset, artifact: Path
-) -> tuple[list[Export], list[str]]:
-    """Writes each candidate for LiteRT. Of a model that LiteRT cannot hold, the SavedModel is the only variant."""
-    exports: list[Export] = []
-    notes = []
-    for candidate in candidates:
-        try:
-            exports.append(
-                export_variant(candidate.name, candidate.model, data.signature, artifact, candidate.calibration)
-            )
-        except ExportError as error:
-            if not exports:
-                return [uncompressed], [f"{error.message} It is served as SavedModel, and no variant is made."]
-            notes.append(f"No variant {candidate.name}: {error.message}")
-    return exports, notes
-
-
-def _plot(directory: RunDirectory, history: History, recommended: Export, data: Dataset) -> list[Path]:
+def _plot(directory: RunDirectory, history: History, recommended: Runner, data: Dataset) -> list[Path]:
     """Draws what a run has to show: its epochs, and where the recommended file errs on the test split."""
     plots = []
     if len(history):
         plots.append(directory.history_plot)
         plot_history(history, OBJECTIVES[data.signature.objective].score, plots[-1])
-    confusion = evaluate(recommended.load(), data.test).confusion()
+    confusion = evaluate(recommended, data.test).confusion()
     if confusion is not None:
         plots.append(directory.confusion_plot)
         plot_confusion(confusion, data.labels, plots[-1])

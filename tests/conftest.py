@@ -3,6 +3,7 @@
 import io
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,17 +21,17 @@ import requests
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from bmp.data import Split
+    from bmp.data import Dataset, Split
     from bmp.run import Run
     from bmp.signature import Arrays
+    from bmp.training import Trainer
+    from bmp.training.stop import StopRequest
 
 PROJECT = Path(__file__).parent.parent
 
-QUICK = (
-    "train.epochs=6",
-    "compress.pruning.epochs=3",
-    "compress.quantization.calibration_examples=64",
-)
+_INT8 = "{int8: {calibration_examples: 64}}"
+_PRUNE = "{prune: {sparsity: 0.8, epochs: 3, learning_rate: 2e-3}}"
+QUICK = ("train.epochs=6", f"compress.chains=[[{_INT8}], [{_PRUNE}], [{_PRUNE}, {_INT8}]]")
 """Overrides that make the digits recipe a matter of seconds; accuracy is not the point then."""
 
 
@@ -43,6 +44,67 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> "Run":
     directory = tmp_path_factory.mktemp("quick")
     recipe = load_recipe("digits", [*QUICK, f"publish.root={directory / 'registry'}"])
     return run(recipe, run_dir=directory / "run", console=Console(file=io.StringIO()))
+
+
+TINY = {
+    "seed": 2,
+    "data": {
+        "source": "sklearn",
+        "args": {"name": "digits"},
+        "split": {"train": 0.4, "validation": 0.2, "test": 0.4},
+        "batch_size": 64,
+    },
+    "model": {"build": "mlp", "args": {"hidden": [48], "scale": 0.0625}},
+    "train": {"epochs": 12, "learning_rate": 5e-3, "jit": False, "steps_per_execution": 12, "deterministic": True},
+    "compress": {"max_drop": 0.03, "class_floor": None, "epochs": 2, "chains": []},
+    "publish": {"name": "tiny"},
+}
+"""A small dense network that learns in a second: 718 examples to train on, 360 to choose by, 719 to prove on."""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A published model to compress; the registry is `registry` in the parent of its run. Nobody may change it."""
+    from bmp.config import Recipe
+    from bmp.run import run
+
+    directory = tmp_path_factory.mktemp("tiny")
+    recipe = Recipe.model_validate(TINY | {"publish": {"name": "tiny", "root": str(directory / "registry")}})
+    return run(recipe, run_dir=directory / "run", console=Console(file=io.StringIO()))
+
+
+@pytest.fixture(scope="session")
+def tiny_trainer(tiny_run: "Run") -> "Trainer":
+    """What has trained the tiny model, or its like."""
+    return make_trainer(tiny_run.data)
+
+
+def make_trainer(data: "Dataset", stop: "StopRequest | None" = None) -> "Trainer":
+    """A trainer of one device, whose weights are the same at every call."""
+    from bmp.config import TrainConfig
+    from bmp.distribution import STRATEGIES
+    from bmp.distribution.cluster import Cluster
+    from bmp.training import OPTIMIZERS, Trainer
+    from bmp.training.stop import StopRequest
+    from bmp.training.trainer import Place
+
+    return Trainer(
+        data,
+        STRATEGIES["one_device"](Cluster(), None).strategy,
+        build_optimizer=OPTIMIZERS["adam"],
+        batch_size=64,
+        seed=2,
+        console=Console(file=io.StringIO()),
+        config=TrainConfig.model_validate(TINY["train"]),
+        place=Place(stop=stop or StopRequest()),
+    )
+
+
+@pytest.fixture
+def tiny_registry(tiny_run: "Run", tmp_path: Path) -> Path:
+    """A registry of one's own with the tiny model in it."""
+    shutil.copytree(tiny_run.version.path.parent.parent, tmp_path / "registry")
+    return tmp_path / "registry"
 
 
 def make_split(inputs: "Arrays", targets: np.ndarray, labels: tuple[str, ...]) -> "Split":

@@ -39,6 +39,10 @@ def build_net(signature, /):
     return keras.Model(inputs, outputs, name="net")
 '''
 
+PRUNE = {"prune": {"sparsity": 0.5, "epochs": 2}}
+PRUNING = "prune-0.5"
+"""What that fine-tuning is called, in checkpoints and progress."""
+
 RECIPE: dict[str, Any] = {
     "seed": 3,
     "data": {"source": "sklearn", "args": {"name": "digits"}, "batch_size": 4},
@@ -54,8 +58,7 @@ RECIPE: dict[str, Any] = {
     },
     "compress": {
         "max_drop": 0.9,
-        "pruning": {"sparsity": 0.5, "epochs": 2},
-        "quantization": {"calibration_examples": 32},
+        "chains": [[PRUNE], [PRUNE, {"int8": {"calibration_examples": 32}}]],
     },
     "publish": {"name": "net"},
 }

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bmp.config import RECIPES_DIR, Recipe, TrainConfig, list_recipes, load_recipe, write_recipe
+from bmp.config import RECIPES_DIR, DistillConfig, Recipe, TrainConfig, list_recipes, load_recipe, write_recipe
 from bmp.errors import ConfigError, UnknownNameError
 from bmp.names import NAME_PATTERN
 
@@ -47,17 +47,24 @@ VALUES = st.recursive(
     name=st.from_regex(NAME_PATTERN, fullmatch=True),
     args=st.dictionaries(st.text(), VALUES, max_size=3),
     rate=st.floats(0, 1e300, exclude_min=True),
-    pruning=st.none() | st.fixed_dictionaries({"sparsity": st.floats(0, 1, exclude_min=True, exclude_max=True)}),
+    chains=st.lists(
+        st.lists(st.text() | st.dictionaries(st.text(), st.dictionaries(st.text(), VALUES, max_size=2)), max_size=2)
+    ),
 )
-@example(name="1e5", args={}, rate=1e-3, pruning=None)
-@example(name="x", args={"a": "1e-3", "b": "null", "1e3": "yes"}, rate=1e-300, pruning=None)
-def test_any_recipe_comes_back_as_it_was_written(tmp_path_factory, name, args, rate, pruning):
+@example(name="1e5", args={}, rate=1e-3, chains=[])
+@example(
+    name="x",
+    args={"a": "1e-3", "b": "null", "1e3": "yes"},
+    rate=1e-300,
+    chains=[["1e3", {"prune": {"sparsity": 1e-3}}]],
+)
+def test_any_recipe_comes_back_as_it_was_written(tmp_path_factory, name, args, rate, chains):
     recipe = Recipe.model_validate(
         {
             "data": {"source": "sklearn", "args": args},
             "model": {"build": "mlp"},
             "train": {"learning_rate": rate},
-            "compress": {"pruning": pruning},
+            "compress": {"chains": chains},
             "publish": {"name": name},
         }
     )
@@ -71,7 +78,7 @@ def test_spells_out_every_default(written, tmp_path):
     tree = yaml.safe_load((tmp_path / "resolved.yaml").read_text())
     assert set(tree["train"]) == set(TrainConfig.model_fields) and tree["train"]["learning_rate"] == 1e-3
     assert tree["data"]["split"] == {"column": None, "train": 0.70, "validation": 0.15, "test": 0.15}
-    assert tree["compress"]["quantization"] == {"calibration_examples": 512}
+    assert tree["compress"]["chains"] == [["dynamic"], ["int8"], [{"prune": {"sparsity": 0.8}}, "int8"]]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +91,15 @@ def test_spells_out_every_default(written, tmp_path):
         ("train.learning_rate=.5e-1", lambda r: r.train.learning_rate, 0.05),
         ("train.learning_rate=3", lambda r: r.train.learning_rate, 3.0),
         ("data.stratify=false", lambda r: r.data.stratify, False),
-        ("compress.pruning=null", lambda r: r.compress.pruning, None),
-        ("compress.quantization=", lambda r: r.compress.quantization, None),
-        ("compress={pruning: null}", lambda r: r.compress.pruning, None),
+        ("compress.chains=[[int8]]", lambda r: r.compress.chains, [["int8"]]),
+        ("compress={chains: []}", lambda r: r.compress.chains, []),
+        ("compress.max_drop=0.5%", lambda r: r.compress.max_drop, 0.005),
+        ("compress.max_drop=2 percent", lambda r: r.compress.max_drop, 0.02),
+        ("compress.max_drop=0", lambda r: r.compress.max_drop, 0.0),
+        ("compress.class_floor=", lambda r: r.compress.class_floor, None),
+        ("compress.distill=true", lambda r: r.compress.distill, DistillConfig()),
+        ("compress.distill=false", lambda r: r.compress.distill, None),
+        ("compress.distill.alpha=0.9", lambda r: r.compress.distill, DistillConfig(alpha=0.9)),
         ("model.args={hidden: [3, 4]}", lambda r: r.model.args, {"hidden": [3, 4]}),
         ("model.args.dense=[7]", lambda r: r.model.args["dense"], [7]),
         ("publish.root=a=b", lambda r: r.publish.root, "a=b"),
@@ -102,8 +115,8 @@ def test_the_last_override_of_a_key_wins():
 
 
 def test_an_override_below_a_null_section_brings_it_into_being():
-    recipe = load_recipe("digits", ["compress.pruning=null", "compress.pruning.sparsity=0.5"])
-    assert recipe.compress.pruning.sparsity == 0.5
+    recipe = load_recipe("digits", ["compress.distill=null", "compress.distill.temperature=2.0"])
+    assert recipe.compress.distill.temperature == 2
 
 
 def test_an_override_reaches_a_section_the_file_leaves_out(written):
@@ -117,8 +130,9 @@ def test_an_override_reaches_a_section_the_file_leaves_out(written):
         ("train.epoch=3", "Did you mean 'epochs'?"),
         ("trian.epochs=3", "unknown key 'trian'; the top level knows seed, data,"),
         ("trian.epochs=3", "Did you mean 'train'?"),
-        ("compress.pruning.sparsty=0.5", "unknown key 'compress.pruning.sparsty'"),
-        ("compress.pruning.sparsty=0.5", "Did you mean 'sparsity'?"),
+        ("compress.distill.temprature=2.0", "unknown key 'compress.distill.temprature'"),
+        ("compress.distill.temprature=2.0", "Did you mean 'temperature'?"),
+        ("compress.pruning.sparsity=0.5", "unknown key 'compress.pruning'; compress knows max_drop, metric, chains,"),
         ("data.split.validate=0.5", "Did you mean 'validation'?"),
         ("wholly_other=3", "unknown key 'wholly_other'"),
         ("train.epochs=x", "'train.epochs' is 'x', but input should be a valid integer"),
@@ -132,8 +146,18 @@ def test_an_override_reaches_a_section_the_file_leaves_out(written):
         ("seed=-1", "'seed' is -1, but input should be greater than or equal to 0"),
         ("seed=4294967296", "'seed' is 4294967296, but input should be less than"),
         ("compress.max_drop=1", "'compress.max_drop' is 1, but input should be less than 1"),
-        ("compress.pruning.sparsity=1.0", "'compress.pruning.sparsity' is 1.0, but input should be less than 1"),
-        ("compress.quantization.calibration_examples=0", "'compress.quantization.calibration_examples' is 0"),
+        ("compress.max_drop=100%", "'compress.max_drop' is '100%', but input should be less than 1"),
+        ("compress.max_drop=-1", "'compress.max_drop' is -1, but input should be greater than or equal to 0"),
+        ("compress.max_drop=half", "'compress.max_drop' is 'half', but input should be a valid number"),
+        ("compress.max_drop=1.2.3%", "'compress.max_drop' is '1.2.3%'"),
+        ("compress.chains=int8", "'compress.chains' is 'int8', but input should be a valid list"),
+        ("compress.chains=[int8]", "'compress.chains.0' is 'int8', but input should be a valid list"),
+        ("compress.time=20 epochs", "time is '20 epochs'; it must be of seconds, minutes or hours, such as 20m"),
+        ("compress.time=soon", "compress.time"),
+        ("compress={time: 5m, max_trials: 0}", "'compress.max_trials' is 0"),
+        ("compress.goal=speed", "'compress.goal' is 'speed', but input should be 'size', 'latency' or 'balanced'"),
+        ("compress.confidence=0.5", "'compress.confidence' is 0.5"),
+        ("compress.accept=failed", "'compress.accept' is 'failed', but input should be 'proven' or 'unproven'"),
         ("data.split.train=0.8", "data.split: train, validation and test add up to 1.1; they must add up to 1"),
         ("data.split={train: 1.0, validation: 0.0, test: 0.0}", "'data.split.train' is 1.0"),
         ("publish.name=A b", "publish.name: 'A b' is no model name"),

@@ -23,9 +23,11 @@ from serving.model import load_model
 from serving.settings import Settings
 
 STEPS = ("train.steps=3", "train.validate_every=null", "train.jit=false")
-PRUNING = ("compress.pruning.epochs=1",)
-QUANTIZATION = ("compress.quantization.calibration_examples=16",)
-NO_QUANTIZATION = ("compress.quantization=null",)  # where another recipe of such layers is quantized here
+PRUNING = "{prune: {sparsity: 0.8, epochs: 1}}"
+QUANTIZATION = "{int8: {calibration_examples: 16}}"
+PRUNED, QUANTIZED = f"compress.chains=[[{PRUNING}]]", f"compress.chains=[[{QUANTIZATION}]]"
+BOTH = f"compress.chains=[[{PRUNING}, {QUANTIZATION}]]"
+UNCOMPRESSED = "compress.chains=[]"  # where another recipe of such layers is compressed here
 SMALL_SPLITS = ("data.split={train: 0.9, validation: 0.05, test: 0.05}",)  # what every variant is measured on
 
 
@@ -81,21 +83,21 @@ def make_mnist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 CASES = {
-    "breast_cancer": Case((*STEPS, *PRUNING, *NO_QUANTIZATION), "row"),
-    "diabetes": Case((*STEPS, *PRUNING, *QUANTIZATION), "row"),
-    "digits": Case((*STEPS, *PRUNING, *NO_QUANTIZATION, "data.batch_size=128"), "tensor"),
-    "digits_lstm": Case((*STEPS, *QUANTIZATION, *SMALL_SPLITS, "model.args.units=[16]"), "tensor"),
-    "docstrings": Case((*STEPS, *QUANTIZATION, *SMALL_SPLITS, "model.args.layers=1"), "text"),
-    "lenet5": Case((*STEPS, *PRUNING, *NO_QUANTIZATION, "data.batch_size=256"), "tensor"),
-    "mnist": Case((*STEPS, *PRUNING, *QUANTIZATION), "tensor", make_mnist),
+    "breast_cancer": Case((*STEPS, PRUNED), "row"),
+    "diabetes": Case((*STEPS, BOTH), "row"),
+    "digits": Case((*STEPS, PRUNED, "data.batch_size=128"), "tensor"),
+    "digits_lstm": Case((*STEPS, QUANTIZED, *SMALL_SPLITS, "model.args.units=[16]"), "tensor"),
+    "docstrings": Case((*STEPS, QUANTIZED, *SMALL_SPLITS, "model.args.layers=1"), "text"),
+    "lenet5": Case((*STEPS, PRUNED, "data.batch_size=256"), "tensor"),
+    "mnist": Case((*STEPS, BOTH), "tensor", make_mnist),
     "random_forest": Case((), "tensor"),
     "shakespeare_char": Case(
-        (*STEPS, "train.schedule_args.warmup_steps=1", *NO_QUANTIZATION, "model.args.layers=1"), "text", make_text
+        (*STEPS, "train.schedule_args.warmup_steps=1", UNCOMPRESSED, "model.args.layers=1"), "text", make_text
     ),
-    "signs": Case((*STEPS, *NO_QUANTIZATION, "model.args.filters=[4, 8]"), "png", make_hands),
-    "subclassed": Case(("data.args.examples=400", *STEPS, *QUANTIZATION), "tensor"),
-    "svm": Case(QUANTIZATION, "row"),
-    "wide_binary": Case(("data.args.examples=400", *STEPS, *PRUNING, *NO_QUANTIZATION), "tensor"),
+    "signs": Case((*STEPS, UNCOMPRESSED, "model.args.filters=[4, 8]"), "png", make_hands),
+    "subclassed": Case(("data.args.examples=400", *STEPS, QUANTIZED), "tensor"),
+    "svm": Case((QUANTIZED,), "row"),
+    "wide_binary": Case(("data.args.examples=400", *STEPS, PRUNED), "tensor"),
 }
 
 

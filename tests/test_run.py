@@ -14,6 +14,7 @@ from bmp.artifact.litert import LiteRTRunner
 from bmp.artifact.manifest import check_files, digest_file
 from bmp.artifact.proof import evaluate
 from bmp.artifact.samples import read_samples
+from bmp.compression.chain import read_chains
 from bmp.config import load_recipe
 from bmp.errors import ConfigError, DataError, RegistryError, TrainingError
 from bmp.registry import Registry
@@ -22,7 +23,7 @@ from bmp.training.history import read_history
 from bmp.training.trainer import check_replicas
 from serving.model import load_model
 
-VARIANTS = ["float32", "pruned", "int8", "pruned_int8"]
+VARIANTS = ["float32", "int8", "prune-0.8", "prune-0.8_int8"]
 
 
 def list_files(directory):
@@ -78,7 +79,10 @@ def test_accuracies_are_those_of_the_published_files(quick_run):
 
 
 def test_the_recommended_variant_keeps_the_promise_and_is_smaller(quick_run):
-    manifest = quick_run.manifest
+    manifest, promise = quick_run.manifest, quick_run.manifest.promise
+    assert (promise.metric, promise.max_drop, promise.verdict) == ("accuracy", manifest.max_drop, "proven")
+    assert promise.drop <= promise.high <= promise.max_drop and promise.examples == len(quick_run.data.test)
+    assert f"recommended: Proven on {promise.examples} examples" in manifest.variant(manifest.recommended).verdict
     base, best = manifest.variant("float32").measured, manifest.variant(manifest.recommended).measured
     assert manifest.recommended != "float32"
     assert base.validation_score - best.validation_score <= manifest.max_drop + 1e-9
@@ -89,7 +93,7 @@ def test_the_recommended_variant_keeps_the_promise_and_is_smaller(quick_run):
 def test_pruned_files_are_sparse_and_float_files_are_exact(quick_run):
     measured = {variant.name: variant.measured for variant in quick_run.manifest.variants}
     for name, found in measured.items():
-        assert found.sparsity == pytest.approx(0.8, abs=0.03) if "pruned" in name else found.sparsity < 0.1
+        assert found.sparsity == pytest.approx(0.8, abs=0.03) if "prune" in name else found.sparsity < 0.1
         assert found.max_abs_diff > 1e-4 if "int8" in name else found.max_abs_diff <= 1e-4
     assert measured["int8"].size_bytes < measured["float32"].size_bytes / 2
 
@@ -150,14 +154,15 @@ def test_the_run_directory_keeps_the_records_and_nothing_else(quick_run):
 
 def test_the_resolved_recipe_is_that_of_the_run(quick_run):
     recipe = load_recipe(str(quick_run.directory / "recipe.yaml"))
-    assert (recipe.train.epochs, recipe.compress.pruning.epochs, recipe.seed) == (6, 3, load_recipe("digits").seed)
+    assert (recipe.train.epochs, recipe.seed) == (6, load_recipe("digits").seed)
+    assert [chain.name for chain in read_chains(recipe.compress.chains)] == VARIANTS[1:]
     assert recipe.publish.root == str(quick_run.version.path.parent.parent)
 
 
 def test_the_history_is_of_training_and_fine_tuning(quick_run):
     history = read_history(quick_run.directory / "history.csv")
     assert history.epochs == quick_run.history.epochs
-    assert [epoch.stage for epoch in history] == ["train"] * 6 + ["prune"] * 3
+    assert [epoch.stage for epoch in history] == ["train"] * 6 + ["prune-0.8"] * 3
     assert imread(quick_run.directory / "history.png").std() > 0.01
 
 
@@ -172,6 +177,9 @@ def test_the_table_is_that_of_the_manifest(quick_run):
 # === Again, with a variant that is no good ===
 
 
+TOO_STRONG = "{prune: {sparsity: 0.98, epochs: 1}}"
+
+
 @pytest.fixture(scope="module")
 def second(quick_run, tmp_path_factory):
     """A run into a copy of the quick run's registry, its pruning far too strong; and what it printed."""
@@ -180,8 +188,7 @@ def second(quick_run, tmp_path_factory):
     overrides = [
         "train.epochs=3",
         "compress.max_drop=0",
-        "compress.pruning={sparsity: 0.98, epochs: 1}",
-        "compress.quantization.calibration_examples=64",
+        f"compress.chains=[[{TOO_STRONG}], [{TOO_STRONG}, {{int8: {{calibration_examples: 64}}}}]]",
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
@@ -202,16 +209,19 @@ def test_running_again_publishes_the_next_version_and_keeps_the_first(second, qu
 def test_a_bad_variant_is_refused_with_the_reason_and_its_file_is_not_kept(second):
     result, output, directory = second
     published = list_files(directory / result.version.path)
-    base = result.manifest.variant("float32").measured.validation_score
-    for name in ("pruned", "pruned_int8"):
-        variant = result.manifest.variant(name)
+    manifest = result.manifest
+    base = manifest.variant("float32").measured.validation_score
+    for name in ("prune-0.98", "prune-0.98_int8"):
+        variant = manifest.variant(name)
         drop = base - variant.measured.validation_score
         assert drop > 0
-        assert variant.verdict.startswith(f"refused: validation accuracy {variant.measured.validation_score:.4f}")
-        assert f"{drop:.4f} under float32's; at most 0 is allowed" in variant.verdict
+        assert variant.verdict == (
+            f"refused: on the validation split accuracy drops by {drop:.4f}; at most 0 is allowed"
+        )
         assert variant.file is None and variant.verdict in output
-    assert "variants/pruned.tflite" not in published and "variants/pruned_int8.tflite" not in published
-    assert result.manifest.recommended in ("float32", "int8")
+    assert [file for file in published if file.endswith(".tflite")] == ["model.tflite"]
+    assert (manifest.recommended, manifest.promise) == ("float32", None)
+    assert "no compressed variant keeps the promise on the validation split" in manifest.variant("float32").verdict
     check_files(directory / result.version.path, result.manifest)
 
 
@@ -227,7 +237,9 @@ def test_what_is_printed_ends_with_how_to_serve_it(second):
     assert lines[0].startswith("digits: 1,") and "cnn of" in lines[0]
     assert "one_device, 1 replica (this machine has" in lines[0]
     assert sum("examples/s" in line for line in lines) == 4
-    assert [line.split()[0] for line in lines if len(line.split()) == 9 and "%" in line] == VARIANTS
+    assert [line.split()[0] for line in lines if len(line.split()) == 9 and "%" in line] == [
+        "float32", "prune-0.98", "prune-0.98_int8",
+    ]  # fmt: skip
     assert lines[-1].split() == ["serve", "it", "bmp", "serve", "--model", "digits"]
     assert str(result.version.path) in lines[-2] and str(result.directory) in lines[-3]
 
@@ -262,6 +274,16 @@ def attempt(tmp_path, monkeypatch):
         (["data.transforms=[{kind: standardize, fields: [image]}]"], "Did you mean 'standardise'?"),
         (["data.objective=regression"], "that is learned as multiclass"),
         (["distribution.strategy=miror"], "Did you mean 'mirrored'?"),
+        (["compress.chains=[[prun]]"], "No technique is named 'prun'. Known: "),
+        (["compress.chains=[[prun]]"], "Did you mean 'prune'?"),
+        (["compress.chains=[[int8, prune]]"], "'prune' cannot come after 'int8'"),
+        (["compress.chains=[[{prune: {sparsity: 1.0}}]]"], "argument 'sparsity' is 1.0"),
+        (["compress.max_trials=3"], "compress.max_trials is of a search, but the recipe has none. Give it a time,"),
+        (["compress.time=5m", "compress.techniques=[dynamc]"], "Did you mean 'dynamic'?"),
+        (["compress.time=5m", "compress.goal=latency", "compress.techniques=[prune]"], "saves bytes and no time"),
+        (["compress.metric=acuracy"], "Did you mean 'accuracy'?"),
+        (["compress.metric=mae"], "'mae' is no metric of the objective multiclass; it has accuracy,"),
+        (["compress.chains=[[int8], [int8]]"], "2 chains are called 'int8'"),
         (["train.optimizer=adagard"], "No optimizer is named 'adagard'"),
         (["data.args.name=mnist"], "argument 'name' is 'mnist'"),
         (["data.args={}"], "needs the argument 'name'"),

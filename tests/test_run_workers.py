@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from processes import Place, drop_durations, end, losses, read_digest, wait_until
 
-PLAIN = "compress={max_drop: 0.9, pruning: null, quantization: null}"
+PLAIN = "compress={max_drop: 0.9, chains: []}"
 EXACT = ("train.epochs=3", "model.args.dropout=0", PLAIN)
 """Of the digits recipe: nothing in the network draws numbers; 1,259 examples are no multiple of its batch of 32."""
 TROUBLE = ("Traceback", "oordination", "ollective", "UNAVAILABLE", "CANCELLED", "ABORTED", "DEADLINE_EXCEEDED")

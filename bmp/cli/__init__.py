@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 import bmp
+from bmp.cli.compress import compress_group
 from bmp.cli.data import data_group
 from bmp.cli.launch import launch_command
 from bmp.cli.plan import plan_command
@@ -77,6 +78,7 @@ def main() -> None:
     """From a Keras model to a small, proven, served endpoint on your own machines."""
 
 
+main.add_command(compress_group)
 main.add_command(data_group)
 main.add_command(launch_command)
 main.add_command(plan_command)

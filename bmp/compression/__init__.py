@@ -1,6 +1,1 @@
-"""Compression: pruning and quantization, and the choice among what they yield."""
-
-from bmp.compression.candidates import Candidate, make_candidates
-from bmp.compression.choice import Choice, choose
-
-__all__ = ["Candidate", "Choice", "choose", "make_candidates"]
+"""Compression: a model made smaller or faster, under a promise that is measured on the exported file."""

@@ -1,46 +1,19 @@
 """The model a recipe describes, built and compiled as training does it, for a plan to look at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bmp.builders import Builders
 from bmp.config import Recipe
-from bmp.data import SOURCES, Dataset
-from bmp.distribution import STRATEGIES
+from bmp.data import Dataset
 from bmp.durations import Clock
-from bmp.models import build_model, look_up_model
+from bmp.models import build_model
 from bmp.objectives import OBJECTIVES
 from bmp.plan.cost import refuse_over
-from bmp.training import OPTIMIZERS, SCHEDULES
 
 if TYPE_CHECKING:
     import tf_keras as keras
-
-
-@dataclass(frozen=True)
-class Builders:
-    """The catalog entries a recipe names, their arguments filled in."""
-
-    data: Callable[..., Any]
-    model: Callable[..., Any]
-    optimizer: Callable[..., Any]
-    schedule: Callable[..., Any]
-
-
-def look_up(recipe: Recipe) -> Builders:
-    """Looks every name of a recipe up; nothing is read or built yet.
-
-    Raises:
-        ConfigError: A name or an argument is wrong.
-    """
-    STRATEGIES.bind(recipe.distribution.strategy, {})
-    return Builders(
-        SOURCES.bind(recipe.data.source, recipe.data.args),
-        look_up_model(recipe.model.build, recipe.model.args),
-        OPTIMIZERS.bind(recipe.train.optimizer, recipe.train.optimizer_args),
-        SCHEDULES.bind(recipe.train.schedule, recipe.train.schedule_args),
-    )
 
 
 def build_compiled(recipe: Recipe, build: Builders, data: Dataset, *, clock: Clock, free_bytes: int) -> "keras.Model":

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from bmp.builders import look_up
 from bmp.config import Recipe, load_recipe
 from bmp.data import Split, load_data
 from bmp.data.pipeline import Pipeline
@@ -17,7 +18,7 @@ from bmp.plan.cost import Cost, count_cost
 from bmp.plan.fit import Fit, Load, judge
 from bmp.plan.line import draw_line
 from bmp.plan.machine import Machine, read_free_bytes, read_machine, read_own_bytes
-from bmp.plan.model import build_compiled, look_up
+from bmp.plan.model import build_compiled
 from bmp.plan.network import Network, measure_loopback
 from bmp.plan.scaling import Pace, Prediction, choose_replicas, predict_strong, predict_weak
 from bmp.plan.timing import StepTime, measure_step

@@ -61,7 +61,8 @@ class RunDirectory:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
-        self.artifact = self.path / "artifact"  # until it is published
+        self.trials = self.path / "trials"  # until one of them is published
+        self.artifact = self.path / "artifact"  # the same
 
     @classmethod
     def create(cls, path: str | Path, recipe: Recipe, *, go_on: str) -> "RunDirectory":

@@ -27,7 +27,7 @@ IRIS = {
     "data": {"source": "sklearn", "args": {"name": "iris"}},
     "model": {"build": "mlp", "args": {"hidden": [8]}},
     "train": {"epochs": 4, "learning_rate": 0.02},
-    "compress": {"max_drop": 0.9, "pruning": None, "quantization": None},
+    "compress": {"max_drop": 0.9, "chains": []},
     "publish": {"name": "iris"},
 }
 

@@ -12,7 +12,7 @@ from model_cases import CASES, build, make_batch, measure_loss
 
 from bmp.artifact.formats import FORMATS
 from bmp.artifact.h5 import KerasRunner
-from bmp.artifact.litert import LiteRTRunner, write_litert
+from bmp.artifact.litert import LiteRTRunner, Storage, write_litert
 from bmp.errors import ExportError
 from bmp.models import MODELS
 from bmp.objectives import OBJECTIVES
@@ -167,7 +167,7 @@ QUANTIZED = [case for case in CASES if re.match("lenet5|gpt-.*token$|transformer
 @pytest.mark.parametrize("case", QUANTIZED, ids=str)
 def test_int8_stays_near_at_every_batch_size(case, tmp_path):
     model, path = model_of(case), tmp_path / "model.tflite"
-    write_litert(model, case.signature, path, calibration=make_batch(case.signature).inputs)
+    write_litert(model, case.signature, path, storage=Storage("int8"), calibration=make_batch(case.signature).inputs)
     runner, inputs = LiteRTRunner(path, case.signature), make_batch(case.signature).inputs
     (expected,) = KerasRunner(model, case.signature).run(inputs).values()
     for size in (1, 32):

@@ -28,7 +28,7 @@ def corrupt(root: Path, rng: random.Random, times: int) -> Tally:
 
 
 def _flip_in(place: Place, rng: random.Random, name: str, took_s: float) -> str:
-    stage = rng.choice(["train", "prune"])
+    stage = rng.choice(["train", "prune-0.5"])
     process = place.start()
     try:
         if not wait_until(lambda: len(_store(place, stage).paths()) >= 3 or process.poll() is not None, took_s + 120):

@@ -14,7 +14,7 @@ from bmp.errors import BmpError
 from tests.soak.place import Outcome, Place, end
 from tests.soak.tally import Tally, summarise, wait_until
 
-OVERRIDES = ("train.epochs=12", "compress.pruning.epochs=4")
+OVERRIDES = ("train.epochs=12", "compress.epochs=4")
 LAUNCH = [sys.executable, "-m", "bmp", "launch"]
 _STEPPING = ("tuning", "training", "validating", "saving")
 _START_WITHIN_S, _END_WITHIN_S = 120.0, 240.0
