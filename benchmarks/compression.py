@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--signs", type=Path, default=Path("sign-digits"), help="a folder a class, of photographs")
-    parser.add_argument("--time", default="60s", help="of each search")
+    parser.add_argument("--time", default="120s", help="of each search")
     parser.add_argument("--networks", nargs="+", choices=list(CASES), default=list(CASES), help="of pqat")
     parser.add_argument("--directory", type=Path, help="kept, and taken up again; by default a new one, for the time")
     parser.add_argument("--output", type=Path, default=Path("results/compression.json"))

@@ -101,7 +101,8 @@ class Catalog(Mapping[str, Entry], Generic[Entry]):
         try:
             return TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
+            problems = error.errors(include_url=False)
+            problem = max(problems, key=lambda problem: len(problem["loc"]))  # of a union, what was most likely meant
             own = problem["ctx"]["error"] if problem["type"] == "value_error" else None
             detail = str(own) if own is not None else problem["msg"][0].lower() + problem["msg"][1:]
             stop = "" if detail.endswith((".", "?")) else "."

@@ -237,9 +237,8 @@ def test_what_is_printed_ends_with_how_to_serve_it(second):
     assert lines[0].startswith("digits: 1,") and "cnn of" in lines[0]
     assert "one_device, 1 replica (this machine has" in lines[0]
     assert sum("examples/s" in line for line in lines) == 4
-    assert [line.split()[0] for line in lines if len(line.split()) == 9 and "%" in line] == [
-        "float32", "prune-0.98", "prune-0.98_int8",
-    ]  # fmt: skip
+    rows = [line.split()[0] for line in lines if len(line.split()) == 9 and "%" in line]
+    assert rows == ["float32", "prune-0.98", "prune-0.98"], "of a long name the rest is below"
     assert lines[-1].split() == ["serve", "it", "bmp", "serve", "--model", "digits"]
     assert str(result.version.path) in lines[-2] and str(result.directory) in lines[-3]
 

@@ -29,11 +29,14 @@ _KEPT = 3
 """One of how many gets all its epochs."""
 _SHORT = 0.25
 """Share of the epochs that a chain of a round begins with."""
-_DOUBTS = (1, 4)
+_DOUBTS = (1, 3, 6)
 """By how many standard deviations a drop may be less than expected: chains that are likely to do come first."""
 _LEAST_DOUBT = 0.1
 """The least standard deviation of a drop, as a share of the promise."""
 _MORE = 3.0
+"""How many times as many epochs a whole fine-tuning gets when nothing is left at those it has."""
+_MOST = 9.0
+"""Up to how many times as many as were asked for, where there is time."""
 _WORTHWHILE = 0.02
 """What a chain must be expected to save, as a share, to be tried."""
 
@@ -64,8 +67,8 @@ class Search:
         max_drop: The promise.
         time_s: How long it may take; None as long as it needs.
         max_trials: How many chains may be tried.
-        whole: Share of its epochs that a whole fine-tuning begins with; when nothing is left, it becomes three times as
-            much. A short time is better spent on many tries than on one.
+        whole: Share of its epochs that a whole fine-tuning begins with; while there is time, it becomes more. A short
+            time is better spent on many tries than on one, a long one on what many epochs alone can do.
         tell: Is told of each trial as it is there.
         forecast_s: Seconds that a chain with a share of its epochs will take.
         clock: For tests.
@@ -97,7 +100,7 @@ class Search:
 
     def best(self) -> Trial | None:
         """Returns the cheapest trial so far that keeps the promise on the validation split."""
-        kept = [trial for _, trial in self.trials.values() if trial.failure is None and self._keeps(trial)]
+        kept = [trial for _, trial in self.trials.values() if self._keeps(trial)]
         return min(kept, key=lambda trial: (self.cost(trial), trial.drop), default=None)
 
     def _search(self) -> str:
@@ -106,9 +109,10 @@ class Search:
         if not self._try_all(stored, 1.0):
             return self._why_ended()
         while self._pass():
-            if self.whole >= 1:
+            most = 1.0 if self.time_s is None else _MOST
+            if self.whole >= most:
                 return "Nothing that is left is expected to be better."
-            self.whole = min(1.0, self.whole * _MORE)
+            self.whole = min(most, self.whole * _MORE)
         return self._why_ended()
 
     def _pass(self) -> bool:
@@ -199,6 +203,9 @@ class Search:
             return False
         trial = self.evaluate(chain, share)
         is_news = chain not in self.trials or self.trials[chain][1].epochs != trial.epochs
+        before = self.trials.get(chain)
+        if before is not None and self._keeps(before[1]) and not self._keeps(trial):
+            trial = before[1]  # more epochs may also spoil
         self.trials[chain] = share, trial
         if is_news:
             self.tell(trial, self)
@@ -216,7 +223,7 @@ class Search:
         return "The time is over: what comes next would take longer than is left."
 
     def _keeps(self, trial: Trial) -> bool:
-        return trial.drop <= self.max_drop + 1e-9  # counts of examples, divided
+        return trial.failure is None and trial.drop <= self.max_drop + 1e-9  # counts of examples, divided
 
     def _results(self) -> tuple[Trial, ...]:
         return tuple(trial for _, trial in self.trials.values())

@@ -14,14 +14,14 @@ from bmp.config import CompressConfig
 from bmp.errors import ConfigError
 
 LEVELS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "channels": ({"remove": 0.25}, {"remove": 0.5}, {"remove": 0.75}),
-    "prune": tuple({"sparsity": share} for share in (0.5, 0.7, 0.8, 0.9, 0.95)),
+    "channels": tuple({"remove": share, "spread": "sensitive"} for share in (0.25, 0.5, 0.75, 0.875)),
+    "prune": tuple({"sparsity": share, "spread": "sensitive"} for share in (0.5, 0.7, 0.8, 0.9, 0.95)),
     "two_of_four": ({},),
-    "cluster": ({"clusters": 32}, {"clusters": 16}, {"clusters": 8}),
+    "cluster": tuple({"clusters": count} for count in (32, 16, 8, 4)),
     "qat": ({},),
     "float16": ({},),
     "dynamic": ({},),
-    "int8": ({},),
+    "int8": ({}, {"float_layers": "auto"}),
     "int16x8": ({},),
 }
 """The arguments that each technique is tried with. What a user adds to TECHNIQUES is tried with its defaults."""

@@ -49,7 +49,7 @@ def test_an_unknown_technique_is_guessed_at() -> None:
 
 
 def test_two_chains_need_two_names() -> None:
-    with pytest.raises(ConfigError, match="2 chains are called 'prune-0.8'"):
+    with pytest.raises(ConfigError, match=r"2 chains are called 'prune-0\.8'"):
         read_chains([["prune"], [{"prune": {"epochs": 3}}]])
     with pytest.raises(ConfigError, match="has no step"):
         read_chains([[]])

@@ -157,7 +157,8 @@ def _find_limits(report: Report) -> tuple[float, float]:
         if trial.failure is None and math.isfinite(trial.score) and abs(trial.score - original) <= _DEPTH * step
     ]
     near += [original, report.limit]
-    return min(near), max(near)
+    low, high = min(near), max(near)
+    return (low, high) if low < high else (low - step, high + step)  # nothing may be lost, and all is far off
 
 
 def _set_limits(axes: Any, report: Report, costs: Sequence[float], low: float, high: float) -> None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from bmp.compression.sensitivity.probe import Changes, Outcome
 
 LEVELS: Mapping[str, tuple[float, ...]] = {
-    "prune": (0.5, 0.7, 0.8, 0.9, 0.95),
+    "prune": (0.5, 0.7, 0.8, 0.9, 0.95, 0.98),
     "cluster": (32, 16, 8, 4),
     "int8": (8,),
-    "channels": (0.25, 0.5, 0.75),
+    "channels": (0.25, 0.5, 0.75, 0.9),
 }
 """What is tried of each technique; see `Row.level`."""
 

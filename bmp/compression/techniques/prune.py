@@ -1,6 +1,7 @@
 """Magnitude pruning: weights of small magnitude go to zero while the model is fine-tuned."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
@@ -24,6 +25,8 @@ class Prune(Technique):
 
     Args:
         sparsity: Share of zeros in each kernel; or one for each layer that is to be pruned, by its name.
+        spread: `even`: the same share of every kernel; `sensitive`: more where it costs the score less, as measured
+            before, so that `sparsity` is the mean over all weights.
         schedule: `polynomial`: zeros become more during the first part of the fine-tuning; `constant`: all of them are
             there from the start.
         block: What goes together: a weight, or a run of four inputs of an output, which some runtimes can use.
@@ -38,6 +41,7 @@ class Prune(Technique):
     stage: ClassVar[Stage] = Stage.ZEROS
 
     sparsity: Sparsity | dict[str, Sparsity] = 0.8
+    spread: Literal["even", "sensitive"] = "even"
     schedule: Literal["polynomial", "constant"] = "polynomial"
     block: Literal["1x1", "1x4"] = "1x1"
     skip: list[str] = field(default_factory=list)
@@ -62,6 +66,9 @@ class Prune(Technique):
         from bmp.compression.zeroing import zero_out
 
         model = copy_for_training(form.model, workshop)
+        if self.spread == "sensitive" and not isinstance(self.sparsity, Mapping):
+            shares = workshop.share_out(form.model, "prune", self.sparsity)
+            return replace(self, sparsity=shares, spread="even").apply(form, workshop)
         share_of = level_of("prune", "sparsity", self.sparsity, model)
         kernels, short = self._list(model, share_of)
 
@@ -90,8 +97,8 @@ class Prune(Technique):
     def distinguishing(self) -> list[str]:
         """Returns the share, and what is not as usual."""
         share = f"{self.sparsity:g}" if isinstance(self.sparsity, (int, float)) else "by layer"
-        usual = {"1x1", "polynomial"}
-        return [share, *(value for value in (self.block, self.schedule) if value not in usual)]
+        usual = {"even", "1x1", "polynomial"}
+        return [share, *(value for value in (self.spread, self.block, self.schedule) if value not in usual)]
 
     def _fits(self, kernel: Kernel) -> bool:
         if self.block == "1x1":

@@ -170,6 +170,12 @@ PICTURES = {
         "verdicts": {},
     },
     "a loss": {"promise": Promise(0.02, metric="log_loss")},
+    "nothing may be lost": {
+        "recommended": "float32",
+        "trials": make_trials([FIGURES[0], ("far off", 0.1, *FIGURES[1][2:])]),
+        "verdicts": {},
+        "promise": Promise(0.0, metric="accuracy"),
+    },
 }
 
 
