@@ -136,7 +136,7 @@ def make_mlp(_: Path) -> Case:
         {"source": "python", "args": {"function": name_function(load_digits_28)}, "split": THIRDS, "batch_size": 32},
         {"build": "mlp", "args": {"hidden": [2048, 2048]}},
         {"epochs": 12, "schedule": "cosine"},
-        {"goal": "latency", "epochs": 12, "distill": True},
+        {"goal": "latency", "epochs": 12, "distill": True, "techniques": ["channels", "dynamic", "int8"]},
         "latency",
         6,
     )

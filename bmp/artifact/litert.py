@@ -1,5 +1,6 @@
 """LiteRT: what serving runs. Writing needs TensorFlow, running does not."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,8 +157,15 @@ class LiteRTRunner:
 
     def read(self, arrays: Mapping[str, np.ndarray], indices: Sequence[int]) -> list[np.ndarray]:
         """Runs one batch and returns tensors of the file, by index; what lies inside a delegated part has no value."""
-        self.run(arrays)
-        interpreter = self._plan(arrays)
+        with warnings.catch_warnings():  # about the memory that it takes
+            warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
+            interpreter = self._load(keeps_all=True)  # what was read by all that needs it is written over otherwise
+        for name, index in self._inputs:
+            interpreter.resize_tensor_input(index, arrays[name].shape, strict=True)
+        interpreter.allocate_tensors()
+        for name, index in self._inputs:
+            interpreter.set_tensor(index, arrays[name])
+        interpreter.invoke()
         return [interpreter.get_tensor(index) for index in indices]
 
     def _plan(self, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -174,11 +182,15 @@ class LiteRTRunner:
         self._plans[shapes] = interpreter
         return interpreter
 
-    def _load(self) -> Any:
+    def _load(self, *, keeps_all: bool = False) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            return Interpreter(model_content=self._bytes, num_threads=self._threads)
+            return Interpreter(
+                model_content=self._bytes,
+                num_threads=self._threads,
+                experimental_preserve_all_tensors=keeps_all,
+            )
         except ValueError as error:
             raise ArtifactError(f"Not a LiteRT model: {error}") from error
 

@@ -28,8 +28,16 @@ class Step:
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
 
-    def __hash__(self) -> int:
+    @functools.cached_property
+    def _hash(self) -> int:
         return hash((self.name, json.dumps(self.args, sort_keys=True)))
+
+    @functools.cached_property
+    def _label(self) -> str:
+        return "-".join([self.name, *self.build().distinguishing()]).replace(" ", "-").replace("/", "-")
+
+    def __hash__(self) -> int:
+        return self._hash  # a search asks a thousand chains for theirs, again and again
 
     def build(self) -> "Technique":
         """Returns the technique.
@@ -46,7 +54,7 @@ class Step:
 
     def __str__(self) -> str:
         """Returns the name with the arguments that tell two uses apart, such as `prune-0.8`."""
-        return "-".join([self.name, *self.build().distinguishing()]).replace(" ", "-").replace("/", "-")
+        return self._label
 
 
 @functools.lru_cache(maxsize=4096)

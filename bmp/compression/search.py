@@ -2,13 +2,16 @@
 
 First every way to store numbers is measured, which needs no training. Then each technique by itself climbs: from its
 middle level up while the promise is kept, or down until it is. What was measured so far says what is expected of the
-other chains: effects of steps are taken to add up. From then on, in rounds, the chains that are expected to be cheapest
-get a short fine-tuning, and the best third of them a whole one. The search ends when nothing that is left is expected
-to be better, or when the time is over; what it has found by then is its result.
+other chains: effects of steps are taken to add up. From then on, in rounds, the chains that promise most, by what they
+are expected to save and how likely they keep the promise, get a short fine-tuning, and the best third of them a whole
+one. The search ends when nothing that is left is expected to be better, or when the time is over; what it has found by
+then is its result.
 
 Reference:
     Jamieson and Talwalkar: Non-stochastic best arm identification and hyperparameter optimization, 2016, section 3
     (successive halving, of which a round is one with two rungs).
+    Gardner et al.: Bayesian optimization with inequality constraints, 2014, section 3 (the saving that counts is the
+    one expected times the chance that the constraint holds).
 """
 
 import math
@@ -16,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bmp.compression.chain import Chain
+from bmp.compression.chain import Chain, Step
 from bmp.compression.space import Expectation, Forecaster, Observation
 from bmp.compression.technique import Stage
 from bmp.compression.trial import Trial
@@ -29,10 +32,13 @@ _KEPT = 3
 """One of how many gets all its epochs."""
 _SHORT = 0.25
 """Share of the epochs that a chain of a round begins with."""
-_DOUBTS = (1, 3, 6)
-"""By how many standard deviations a drop may be less than expected: chains that are likely to do come first."""
+_DOUBT, _EARLY_DOUBT = 6.0, 0.0
+"""By how many standard deviations a drop may be less than expected, for a chain to be worth a try; and the same while
+all chains are yet to get more epochs, which is the better try."""
 _LEAST_DOUBT = 0.1
 """The least standard deviation of a drop, as a share of the promise."""
+_LEAST_PROMISE = 0.001
+"""What drops are measured by where none at all is allowed."""
 _MORE = 3.0
 """How many times as many epochs a whole fine-tuning gets when nothing is left at those it has."""
 _MOST = 9.0
@@ -125,7 +131,10 @@ class Search:
         return True
 
     def _ladders(self) -> list[list[Chain]]:
-        """Returns, for each technique that trains, its levels by themselves, stored in the way that is best so far."""
+        """Returns, for each technique that trains, its levels by themselves, stored in the way that is best so far.
+
+        Those of an earlier stage come first: a smaller network saves most, and makes all that follows quicker.
+        """
         best = self.best()
         storage = next((chain for chain, (_, trial) in self.trials.items() if trial is best), Chain())
         found: dict[str, list[Chain]] = {}
@@ -135,7 +144,7 @@ class Search:
             rest = tuple(step for step in chain.steps if not step.build().trains)
             if len(training) == 1 and rest == (() if settled else storage.steps):
                 found.setdefault(training[0].name, []).append(chain)
-        return list(found.values())
+        return sorted(found.values(), key=lambda ladder: min(step.build().stage for step in ladder[0].steps))
 
     def _climb(self, ladder: list[Chain]) -> bool:
         """Finds the highest level that keeps the promise; returns whether the budget allowed it."""
@@ -156,38 +165,52 @@ class Search:
         fresh = [chain for chain in contestants if chain not in self.trials]
         if not self._try_all(fresh, _SHORT * self.whole):
             return False
-        hopes = self._expect(contestants)
-        hopeful = [chain for chain in contestants if self._may_keep(hopes[chain])]
-        hopeful.sort(key=lambda chain: hopes[chain].log_cost)
-        return self._try_all(hopeful[: math.ceil(len(contestants) / _KEPT)], self.whole)
+        return self._try_all(self._rank(contestants)[: math.ceil(len(contestants) / _KEPT)], self.whole)
 
     def _propose(self) -> list[Chain]:
-        """Returns chains that did not have all their epochs and are expected to keep the promise at the least cost."""
-        base = self.trials[Chain()][1]
-        best = self.best() or base
-        limit = math.log(self.cost(best) / self.cost(base)) + math.log(1 - _WORTHWHILE)
+        """Returns chains that did not have all their epochs and promise most; of those trained alike, one."""
         open_ = [c for c in self.chains if c not in self.trials or self._is_short(*self.trials[c])]
-        hopes = self._expect(open_)
-        cheaper = sorted((c for c in open_ if hopes[c].log_cost < limit), key=lambda chain: hopes[chain].log_cost)
-        for doubts in _DOUBTS:
-            if hopeful := [chain for chain in cheaper if self._may_keep(hopes[chain], doubts)]:
-                return hopeful[:_ROUND]
-        return []
+        proposed: dict[tuple[Step, ...], Chain] = {}
+        for chain in self._rank(open_, _WORTHWHILE):
+            proposed.setdefault(tuple(step for step in chain.steps if step.build().trains), chain)
+        return list(proposed.values())[:_ROUND]
+
+    def _rank(self, chains: Sequence[Chain], worthwhile: float = 0.0) -> list[Chain]:
+        """Returns those that may save more than the best so far, by the saving times the chance of keeping the promise.
+
+        Args:
+            chains: Any.
+            worthwhile: The share that must be saved.
+        """
+        base = self.trials[Chain()][1]
+        limit = math.log(self.cost(self.best() or base) / self.cost(base)) + math.log(1 - worthwhile)
+        hopes = self._expect(chains)
+        promise = {chain: (limit - hope.log_cost) * self._chance(hope) for chain, hope in hopes.items()}
+        return sorted((chain for chain in chains if promise[chain] > 0), key=promise.__getitem__, reverse=True)
 
     def _expect(self, chains: Sequence[Chain]) -> dict[Chain, Expectation]:
-        """Returns what is expected of chains. What a fine-tuning gains makes up for no loss: gains do not add up."""
+        """Returns what is expected of chains, drops as `_weigh` has them."""
         base = self.trials[Chain()][1]
         observed = [
-            Observation(chain, share, math.log(self.cost(trial) / self.cost(base)), max(trial.drop, 0.0))
+            Observation(chain, share, math.log(self.cost(trial) / self.cost(base)), self._weigh(trial.drop))
             for chain, (share, trial) in self.trials.items()
             if trial.failure is None and math.isfinite(trial.drop)
         ]
         forecaster = Forecaster(observed)
         return {chain: forecaster.expect(chain) for chain in chains}
 
-    def _may_keep(self, expected: Expectation, doubts: float = _DOUBTS[-1]) -> bool:
-        """Returns whether a drop is within the promise, if it is less than expected by so many standard deviations."""
-        return expected.drop <= self.max_drop + doubts * max(expected.doubt, _LEAST_DOUBT * self.max_drop)
+    def _weigh(self, drop: float) -> float:
+        """Returns a drop in promises, a large one by its logarithm: far too much tells little about a little.
+
+        What a fine-tuning gains makes up for no loss: gains do not add up.
+        """
+        return math.log1p(max(drop, 0.0) / (self.max_drop or _LEAST_PROMISE))
+
+    def _chance(self, expected: Expectation) -> float:
+        """Returns how likely the promise is kept; 0 where that is beyond hope."""
+        doubts = (expected.drop - self._weigh(self.max_drop)) / max(expected.doubt, _LEAST_DOUBT)
+        most = _EARLY_DOUBT if self.whole < 1 else _DOUBT
+        return 0.5 * math.erfc(doubts / math.sqrt(2)) if doubts <= most else 0.0
 
     def _is_short(self, share: float, trial: Trial) -> bool:
         return share < self.whole and trial.failure is None

@@ -21,7 +21,7 @@ LEVELS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "qat": ({},),
     "float16": ({},),
     "dynamic": ({},),
-    "int8": ({}, {"float_layers": "auto"}),
+    "int8": ({},),
     "int16x8": ({},),
 }
 """The arguments that each technique is tried with. What a user adds to TECHNIQUES is tried with its defaults."""
@@ -165,9 +165,13 @@ class Forecaster:
         rows = np.array([self._features(seen.chain, seen.share) for seen in observed])  # (trials, features)
         targets = np.array([[seen.log_cost, seen.drop] for seen in observed])  # (trials, 2)
         penalty = np.eye(rows.shape[1]) * 1e-2
-        self._effects = np.linalg.solve(rows.T @ rows + penalty, rows.T @ targets)  # (features, 2)
-        self._errors = {seen.chain: error for seen, error in zip(observed, targets - rows @ self._effects, strict=True)}
-        self._doubt = float(np.sqrt(np.mean([error[1] ** 2 for error in self._errors.values()])))
+        fit = np.linalg.solve(rows.T @ rows + penalty, rows.T)  # (features, trials)
+        self._effects = fit @ targets  # (features, 2)
+        errors = targets - rows @ self._effects
+        self._errors = {seen.chain: error for seen, error in zip(observed, errors, strict=True)}
+        # What each trial would have been wrong by, had it not been seen: a step seen once fits by itself.
+        unseen = errors[:, 1] / (1 - np.einsum("tf,ft->t", rows, fit))
+        self._doubt = float(np.sqrt(np.mean(unseen**2)))
 
     def expect(self, chain: Chain) -> Expectation:
         """Returns what is expected of a chain that gets all its epochs."""
