@@ -46,6 +46,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/compression.py
 
 # Debian's packages that make soak needs, and a few tests: strace strikes at system calls, iproute2 makes two hosts.
 tools:

@@ -14,10 +14,10 @@ from bmp.artifact.artifact import export_variant
 from bmp.artifact.manifest import Measurement
 from bmp.compress import compress, open_version
 from bmp.compression.chain import UNCOMPRESSED, Chain
+from bmp.compression.evidence.measure import Measurer
 from bmp.compression.gate import record
-from bmp.compression.measure import Measurer
-from bmp.compression.trial import Trial
-from bmp.compression.workbench import Workbench, open_workbench
+from bmp.compression.search.trial import Trial
+from bmp.compression.search.workbench import Workbench, open_workbench
 from bmp.data import Dataset
 from bmp.distribution import STRATEGIES
 from bmp.distribution.cluster import Cluster

@@ -8,10 +8,10 @@ from compression_runs import Bench, open_bench, publish
 from rich.console import Console
 
 from bmp.compression.chain import Chain, Step
-from bmp.compression.outcome import cost_of
-from bmp.compression.search import Search
-from bmp.compression.space import list_chains
-from bmp.compression.trial import Trial
+from bmp.compression.search.outcome import cost_of
+from bmp.compression.search.search import Search
+from bmp.compression.search.space import list_chains
+from bmp.compression.search.trial import Trial
 
 STEPS = (
     *(Step("channels", {"remove": share}) for share in (0.25, 0.5, 0.75)),

@@ -14,8 +14,8 @@ from bmp.artifact.saved_model import SAVED_MODEL_FILE
 from bmp.artifact.sizes import measure_sizes
 from bmp.compress import Opened, open_version
 from bmp.compression.chain import UNCOMPRESSED
-from bmp.compression.contest import promise_of
 from bmp.compression.gate import Paired, judge, record
+from bmp.compression.search.contest import promise_of
 from bmp.data import Dataset
 from bmp.errors import ArtifactError
 from bmp.registry import Registry, Version

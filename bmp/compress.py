@@ -17,17 +17,17 @@ from bmp.artifact.proof import Export, evaluate
 from bmp.artifact.saved_model import SAVED_MODEL_FILE
 from bmp.builders import Builders, look_up
 from bmp.compression.chain import UNCOMPRESSED, read_chains
-from bmp.compression.contest import Contest, hold_contest, promise_of
-from bmp.compression.forecast import check_budget, say_forecast
-from bmp.compression.measure import Measurer
-from bmp.compression.publication import describe, lay_out, make_report, repeat, write_report
+from bmp.compression.check.support import Report as Support
+from bmp.compression.check.support import check_support
+from bmp.compression.check.table import build_support_table, explain
+from bmp.compression.evidence.measure import Measurer
+from bmp.compression.evidence.publication import describe, lay_out, make_report, repeat, write_report
 from bmp.compression.report import Report, build_table, say_outcome
+from bmp.compression.search.contest import Contest, hold_contest, promise_of
+from bmp.compression.search.forecast import check_budget, say_forecast
+from bmp.compression.search.space import list_candidates
+from bmp.compression.search.workbench import Workbench, open_workbench
 from bmp.compression.sensitivity import Sensitivity, measure_sensitivity, plot_sensitivity
-from bmp.compression.space import list_candidates
-from bmp.compression.support import Report as Support
-from bmp.compression.support import check_support
-from bmp.compression.support_table import build_support_table, explain
-from bmp.compression.workbench import Workbench, open_workbench
 from bmp.config import Recipe, dump_recipe, list_recipes, load_recipe
 from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import read_cluster

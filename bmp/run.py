@@ -20,11 +20,11 @@ from bmp.artifact.table import build_table, explain_verdicts, say_metrics, to_ro
 from bmp.attempt import Attempt, find_attempt
 from bmp.builders import Builders, look_up
 from bmp.compression.chain import UNCOMPRESSED, Chain, read_chains
-from bmp.compression.contest import hold_contest, promise_of
-from bmp.compression.measure import Measurer
-from bmp.compression.publication import describe, lay_out, make_report, write_report
-from bmp.compression.space import plan_search
-from bmp.compression.workbench import Made, Workbench, open_workbench
+from bmp.compression.evidence.measure import Measurer
+from bmp.compression.evidence.publication import describe, lay_out, make_report, write_report
+from bmp.compression.search.contest import hold_contest, promise_of
+from bmp.compression.search.space import plan_search
+from bmp.compression.search.workbench import Made, Workbench, open_workbench
 from bmp.config import Recipe, TrainConfig, load_recipe
 from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import Cluster

@@ -140,7 +140,7 @@ def check_command(model: str, registry: str, as_json: bool, verbose: bool) -> No
 
         report = check(model, registry=registry, console=_make_console(as_json))
     if as_json:
-        from bmp.compression.support_table import to_rows
+        from bmp.compression.check.table import to_rows
 
         click.echo(json.dumps(to_rows(report), indent=2))
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from nets import build, make_workshop, measure
-from bmp.compression.replicas import check_replicas_agree
+from bmp.compression.weights.replicas import check_replicas_agree
 from bmp.compression.technique import Form
 from bmp.compression.techniques.cluster import Cluster
 from bmp.compression.techniques.prune import Prune

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
+from bmp.compression.evidence.kernels import KernelReport
 from bmp.compression.gate import Verdict
-from bmp.compression.kernels import KernelReport
 from bmp.compression.report.report import Report
 from bmp.compression.report.table import say_change, say_outcome
-from bmp.compression.trial import Trial
+from bmp.compression.search.trial import Trial
 from bmp.storage import write_atomically
 
 _STYLE = """

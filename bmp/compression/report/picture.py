@@ -10,7 +10,7 @@ import numpy as np
 
 from bmp.compression.report.labels import put_labels
 from bmp.compression.report.report import Report
-from bmp.compression.trial import Trial
+from bmp.compression.search.trial import Trial
 from bmp.objectives import METRICS
 
 _ORIGINAL, _RECOMMENDED, _FRONT, _OTHER = "#333333", "#c2504b", "#3b6ea5", "#b8b8b8"

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bmp.compression.front import choose_per_goal, find_front
+from bmp.compression.evidence.kernels import KernelReport
 from bmp.compression.gate import Promise
-from bmp.compression.kernels import KernelReport
-from bmp.compression.outcome import Goal, Outcome
-from bmp.compression.trial import Trial
+from bmp.compression.search.front import choose_per_goal, find_front
+from bmp.compression.search.outcome import Goal, Outcome
+from bmp.compression.search.trial import Trial
 from bmp.errors import ArtifactError
 from bmp.objectives import METRICS
 from bmp.storage import write_atomically

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from bmp.compression.gate.words import say_amount
 from bmp.compression.report.report import Report
-from bmp.compression.trial import Trial
+from bmp.compression.search.trial import Trial
 from bmp.objectives import METRICS
 
 _MOST_SHOWN = 24

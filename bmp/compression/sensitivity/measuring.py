@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bmp.compression.channel_rules import reads_all
-from bmp.compression.groups import ChannelMap, check_functional, find_groups
+from bmp.compression.channels.groups import ChannelMap, check_functional, find_groups
+from bmp.compression.channels.rules import reads_all
+from bmp.compression.channels.saliency import keep_best_units, weigh_by_magnitude
+from bmp.compression.channels.shrink import check_removal, count_kernel, count_removed, shrink, silence
 from bmp.compression.legalise.graph import rebuild
-from bmp.compression.saliency import keep_best_units, weigh_by_magnitude
 from bmp.compression.sensitivity.edits import round_to_int8, saving_of, share_values, zero_smallest
 from bmp.compression.sensitivity.sensitivity import Joint, Row, Sensitivity
-from bmp.compression.shrink import check_removal, count_kernel, count_removed, shrink, silence
 from bmp.data import Dataset
 from bmp.errors import ConfigError, DataError, ExportError, UnknownNameError, suggest
 from bmp.objectives import OBJECTIVES

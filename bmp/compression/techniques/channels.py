@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from bmp.compression.channel_rules import has_rule, reads_all
-from bmp.compression.groups import ChannelMap, Group, check_functional, find_groups
+from bmp.compression.channels.groups import ChannelMap, Group, check_functional, find_groups
+from bmp.compression.channels.rules import has_rule, reads_all
+from bmp.compression.channels.saliency import keep_best_units, weigh_by_magnitude, weigh_by_taylor
+from bmp.compression.channels.shrink import check_removal, shrink
 from bmp.compression.legalise.graph import rebuild
-from bmp.compression.saliency import keep_best_units, weigh_by_magnitude, weigh_by_taylor
-from bmp.compression.shrink import check_removal, shrink
 from bmp.compression.technique import Form, Stage, Support, Technique, Workshop
 from bmp.errors import ConfigError, ExportError
 from bmp.training.history import History

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from bmp.compression.codebook import assign_clusters, count_values
 from bmp.compression.technique import Form, Pattern, Stage, Support, Technique, Workshop
-from bmp.compression.weights import Kernel, check_names, judge, level_of, list_kernels, say_left
+from bmp.compression.weights.codebook import assign_clusters, count_values
+from bmp.compression.weights.kernels import Kernel, check_names, judge, level_of, list_kernels, say_left
 from bmp.errors import ExportError
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Cluster(Technique):
         Raises:
             ConfigError: `clusters` or `skip` names a layer that the model has not, or one without a kernel.
         """
-        from bmp.compression.fine_tuning import copy_for_training, fine_tune_held
-        from bmp.compression.views import Sharing
+        from bmp.compression.weights.fine_tuning import copy_for_training, fine_tune_held
+        from bmp.compression.weights.views import Sharing
         from bmp.training.callbacks import KeepBest
 
         model = copy_for_training(form.model, workshop)

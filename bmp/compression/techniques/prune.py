@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from bmp.compression.technique import Form, Pattern, Stage, Support, Technique, Workshop
-from bmp.compression.weights import GROUP, Kernel, check_names, find_kernels, judge, level_of, list_kernels, say_left
+from bmp.compression.weights.kernels import (
+    GROUP,
+    Kernel,
+    check_names,
+    find_kernels,
+    judge,
+    level_of,
+    list_kernels,
+    say_left,
+)
 from bmp.errors import ExportError
 
 if TYPE_CHECKING:
@@ -61,9 +70,9 @@ class Prune(Technique):
         Raises:
             ConfigError: `sparsity` or `skip` names a layer that the model has not, or one without a kernel.
         """
-        from bmp.compression.fine_tuning import copy_for_training
-        from bmp.compression.masks import keep_largest, keep_largest_blocks
-        from bmp.compression.zeroing import zero_out
+        from bmp.compression.weights.fine_tuning import copy_for_training
+        from bmp.compression.weights.masks import keep_largest, keep_largest_blocks
+        from bmp.compression.weights.zeroing import zero_out
 
         model = copy_for_training(form.model, workshop)
         if self.spread == "sensitive" and not isinstance(self.sparsity, Mapping):
@@ -125,7 +134,7 @@ class Prune(Technique):
 
     def _count(self, model: "keras.Model", layers: set[str]) -> list[Pattern]:
         """Returns what was really reached."""
-        from bmp.compression.zeroing import count_patterns
+        from bmp.compression.weights.zeroing import count_patterns
 
         kernels = [kernel for kernel in list_kernels(model) if kernel.layer in layers and self._fits(kernel)]
         return count_patterns(kernels, "zeros" if self.block == "1x1" else "blocks")

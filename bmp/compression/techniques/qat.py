@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
-from bmp.compression.codebook import count_values, index_values
 from bmp.compression.technique import Form, Pattern, Stage, Support, Technique, Workshop
-from bmp.compression.weights import Kernel, check_names
+from bmp.compression.weights.codebook import count_values, index_values
+from bmp.compression.weights.kernels import Kernel, check_names
 from bmp.errors import ExportError
 from bmp.training.history import History
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
-    from bmp.compression.views import View
+    from bmp.compression.weights.views import View
 
 _CALIBRATION_EXAMPLES = 256
 
@@ -61,7 +61,7 @@ class QuantizationAwareTraining(Technique):
         Raises:
             ConfigError: `skip` names a layer that the model has not.
         """
-        from bmp.compression.quantizers import find_ranges
+        from bmp.compression.rounding.quantizers import find_ranges
 
         check_names("qat", "skip", self.skip, form.model)
         annotated, notes = self._annotate(form)
@@ -118,9 +118,9 @@ class QuantizationAwareTraining(Technique):
             ExportError: A pattern is gone already.
             TrainingError: The loss is not finite, or replicas ended with different ranges.
         """
-        from bmp.compression.quantizers import following_ranges, list_range_variables, preserve
-        from bmp.compression.replicas import check_replicas_agree
-        from bmp.compression.views import hold_all, settle_all
+        from bmp.compression.rounding.quantizers import following_ranges, list_range_variables, preserve
+        from bmp.compression.weights.replicas import check_replicas_agree
+        from bmp.compression.weights.views import hold_all, settle_all
         from bmp.training.callbacks import KeepBest
 
         strategy = workshop.trainer.strategy
@@ -150,8 +150,8 @@ def _quantize(annotated: "keras.Model", patterns: tuple[Pattern, ...]) -> "keras
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
-    from bmp.compression.quantizers import freeze_frozen
-    from bmp.compression.scheme import Scheme
+    from bmp.compression.rounding.quantizers import freeze_frozen
+    from bmp.compression.rounding.scheme import Scheme
     from bmp.training.copies import in_float32
 
     by_kernel = any(pattern.kind == "values" and not pattern.per_channel for pattern in patterns)
@@ -168,7 +168,7 @@ def _view_kernels(model: "keras.Model", patterns: tuple[Pattern, ...]) -> list[t
     Raises:
         ExportError: A layer with a pattern is not there any more, or its pattern is not.
     """
-    from bmp.compression.quantizers import list_held_kernels
+    from bmp.compression.rounding.quantizers import list_held_kernels
 
     names = {pattern.layer for pattern in patterns}
     kernels = list_held_kernels(model, names)
@@ -205,7 +205,7 @@ def _check_held(rest: "list[tuple[Kernel, View]]") -> "list[tuple[Kernel, View]]
 
 def _view(kernel: Kernel, shared: Pattern | None) -> "View":
     """Returns the view that keeps shared values and zeros, or zeros alone."""
-    from bmp.compression.views import Mask, Sharing
+    from bmp.compression.weights.views import Mask, Sharing
 
     values = kernel.read()
     if shared is None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from bmp.artifact.litert import Kind, Storage
-from bmp.compression.fallback import find_fallback
+from bmp.compression.rounding.fallback import find_fallback
 from bmp.compression.technique import Form, Stage, Support, Technique, Workshop
 from bmp.errors import ExportError
 

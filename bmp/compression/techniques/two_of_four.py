@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from bmp.compression.technique import Form, Stage, Support, Technique, Workshop
-from bmp.compression.weights import GROUP, Kernel, check_names, find_kernels, judge, list_kernels, say_left
+from bmp.compression.weights.kernels import GROUP, Kernel, check_names, find_kernels, judge, list_kernels, say_left
 from bmp.errors import ExportError
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class TwoOfFour(Technique):
         Raises:
             ConfigError: `skip` names a layer that the model has not.
         """
-        from bmp.compression.fine_tuning import copy_for_training
-        from bmp.compression.masks import keep_two_of_four
-        from bmp.compression.zeroing import count_patterns, zero_out
+        from bmp.compression.weights.fine_tuning import copy_for_training
+        from bmp.compression.weights.masks import keep_two_of_four
+        from bmp.compression.weights.zeroing import count_patterns, zero_out
 
         model = copy_for_training(form.model, workshop)
         check_names("two_of_four", "skip", self.skip, model)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from bmp.artifact.proof import Latency
+from bmp.compression.evidence.kernels import KernelReport, KernelRow
 from bmp.compression.gate import Paired, Promise, Recorder, judge
-from bmp.compression.kernels import KernelReport, KernelRow
-from bmp.compression.outcome import Outcome
 from bmp.compression.report import Report
-from bmp.compression.trial import Trial
+from bmp.compression.search.outcome import Outcome
+from bmp.compression.search.trial import Trial
 
 FIGURES = [
     # name, score, raw, gzipped, ms, epochs

@@ -6,10 +6,10 @@ import pytest
 import tf_keras as keras
 from rich.console import Console
 
-from bmp.compression.groups import find_groups
-from bmp.compression.saliency import keep_best_units, weigh_by_magnitude
+from bmp.compression.channels.groups import find_groups
+from bmp.compression.channels.saliency import keep_best_units, weigh_by_magnitude
+from bmp.compression.channels.shrink import shrink
 from bmp.compression.sensitivity import measure_sensitivity, plot_sensitivity
-from bmp.compression.shrink import shrink
 from bmp.config import DataConfig
 from bmp.data import SOURCES, load_data
 from bmp.distribution import STRATEGIES

@@ -10,10 +10,10 @@ import tf_keras as keras
 
 from bmp.artifact.artifact import export_variant
 from bmp.compression.chain import Chain, Step, read_chain
-from bmp.compression.integrity import check_patterns
+from bmp.compression.evidence.integrity import check_patterns
+from bmp.compression.search.workbench import open_workbench
 from bmp.compression.technique import Form, Pattern, Stage, Workshop
 from bmp.compression.techniques import TECHNIQUES
-from bmp.compression.workbench import open_workbench
 from bmp.config import load_recipe
 from bmp.errors import ConfigError
 from bmp.models import MODELS

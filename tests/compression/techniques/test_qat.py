@@ -5,7 +5,7 @@ from nets import build, make_workshop
 
 from bmp.artifact.graph import read_graph
 from bmp.artifact.litert import LiteRTRunner, Storage, write_litert
-from bmp.compression.integrity import check_patterns, count_patterns
+from bmp.compression.evidence.integrity import check_patterns, count_patterns
 from bmp.compression.technique import Form, Pattern
 from bmp.compression.techniques.cluster import Cluster
 from bmp.compression.techniques.prune import Prune

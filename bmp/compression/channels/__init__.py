@@ -1,0 +1,1 @@
+"""Channels: which ones belong together, which are needed least, and the network without them."""

@@ -1,0 +1,1 @@
+"""The check: which technique works on which layer."""

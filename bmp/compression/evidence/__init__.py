@@ -1,0 +1,1 @@
+"""Evidence: what is measured on an exported file, and put into an artifact."""

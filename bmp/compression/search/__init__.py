@@ -1,0 +1,1 @@
+"""The search: what there is to try, what was tried, and what comes out."""
