@@ -10,11 +10,13 @@ The map of the house, in the order of a run (`bmp/run.py` reads like this list):
     distribution  STRATEGIES    which devices and processes take part; the launcher that starts and restarts them
     training      OPTIMIZERS, SCHEDULES, and the trainer around `keras.Model.fit`: steps, checkpoints, exact resume
     artifact      FORMATS       the finished model as a directory: manifest, exported files, proof
-    compression   pruning, quantization, and the choice among what they yield
+    compression   TECHNIQUES    smaller and faster forms: what there is to try, the search, the promise and its proof
     registry      published versions
     runs          the directory of each run, and how it stands
     attempt       one process's part in a run: who else is there, where the traces go, how it ended
+    builders      the entries of all these catalogs that a recipe names
     run           the whole flow, one line a stage
+    compress      a published version searched for its best compressed form; claims: measured again
     plan          what a training will take, before it starts
     smoke         one prediction by a real server
     doctor        whether everything is here

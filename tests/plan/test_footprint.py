@@ -16,7 +16,7 @@ def footprint_of(model: keras.Model, examples: int, *shape: int, dtype: str = "f
 
 def test_a_perceptron_keeps_its_input_its_hidden_layer_and_the_gradient_at_its_output():
     found = footprint_of(make_mlp(100, 50, 10), 32, 100)
-    assert 0 <= found.kept_bytes - 4 * 32 * (100 + 50 + 10) < 64  # and some single numbers
+    assert 0 <= found.kept_bytes - 4 * 32 * (100 + 50 + 10) < 512  # and some single numbers
     gradients = 4 * (100 * 50 + 50 + 50 * 10 + 10)
     assert found.pushed_bytes == gradients
     assert found.working_bytes >= gradients + 4 * 32 * 100

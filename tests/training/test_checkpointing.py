@@ -122,7 +122,7 @@ def test_a_finished_stage_is_taken_over(data, whole, tmp_path):
         ("3 steps", [3, 6, 9, 12, 15]),
         ("50 percent", [8]),
         ("1 step", list(range(1, 16))),
-        ("0.001 seconds", list(range(1, 16))),
+        ("0.000001 seconds", list(range(1, 16))),
     ],
 )
 def test_checkpoints_are_taken_when_they_are_due(data, tmp_path, every, steps):
