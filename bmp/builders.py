@@ -7,6 +7,8 @@ from typing import Any
 from bmp.config import Recipe
 from bmp.data import SOURCES
 from bmp.distribution import STRATEGIES
+from bmp.distribution.cluster import Cluster
+from bmp.errors import ConfigError
 from bmp.models import look_up_model
 from bmp.training import OPTIMIZERS, SCHEDULES
 
@@ -35,3 +37,18 @@ def look_up(recipe: Recipe) -> Builders:
         OPTIMIZERS.bind(recipe.train.optimizer, recipe.train.optimizer_args),
         SCHEDULES.bind(recipe.train.schedule, recipe.train.schedule_args),
     )
+
+
+def check_alone(cluster: Cluster) -> None:
+    """Refuses a search in one of several processes: what to try next is decided by one, and trained by all.
+
+    Raises:
+        ConfigError: Others take part.
+    """
+    if cluster.num_processes > 1:
+        raise ConfigError(
+            f"A search runs in one process, and this is one of {cluster.num_processes}. Name chains in place of "
+            "compress.time, or search afterwards, by 'bmp compress' in one process.",
+            expected="one process",
+            received=str(cluster.num_processes),
+        )

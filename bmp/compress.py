@@ -15,7 +15,7 @@ from bmp.artifact.artifact import RECIPE_FILE, export_variant, seal
 from bmp.artifact.plots import plot_confusion
 from bmp.artifact.proof import Export, evaluate
 from bmp.artifact.saved_model import SAVED_MODEL_FILE
-from bmp.builders import Builders, look_up
+from bmp.builders import Builders, check_alone, look_up
 from bmp.compression.chain import UNCOMPRESSED, read_chains
 from bmp.compression.check.support import Report as Support
 from bmp.compression.check.support import check_support
@@ -32,7 +32,7 @@ from bmp.config import Recipe, dump_recipe, list_recipes, load_recipe
 from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import read_cluster
 from bmp.durations import read_duration
-from bmp.errors import ArtifactError, ConfigError, DataError, ExportError, NotFoundError, suggest
+from bmp.errors import ArtifactError, DataError, ExportError, NotFoundError, suggest
 from bmp.models import build_model
 from bmp.registry import Registry, Version
 from bmp.storage import write_atomically
@@ -129,8 +129,8 @@ def compress(
     """
     console = console or Console()
     store = Registry(registry)
-    store.check_writable()
     opened = open_version(store, reference, overrides, recipe, console)
+    store.check_writable()
     config = opened.recipe.compress
     asked = read_chains(config.chains) if any(o.startswith("compress.chains=") for o in overrides) or recipe else []
     chains = None if asked else list_candidates(config)
@@ -214,12 +214,7 @@ def _load_model(version: Version) -> "keras.Model":
 def _make_trainer(opened: Opened, console: Console, stop: StopRequest) -> Trainer:
     recipe, data = opened.recipe, opened.data
     cluster = read_cluster(os.environ)
-    if cluster.num_processes > 1:
-        raise ConfigError(
-            f"A search runs in one process, and this is one of {cluster.num_processes}. Start it by itself.",
-            expected="one process",
-            received=str(cluster.num_processes),
-        )
+    check_alone(cluster)
     chosen = opened.build.strategy(cluster, recipe.distribution.cpu_replicas)
     trainer = Trainer(
         data,

@@ -18,7 +18,7 @@ from bmp.artifact.plots import plot_confusion
 from bmp.artifact.proof import Export, evaluate
 from bmp.artifact.table import build_table, explain_verdicts, say_metrics, to_rows
 from bmp.attempt import Attempt, find_attempt
-from bmp.builders import Builders, look_up
+from bmp.builders import Builders, check_alone, look_up
 from bmp.compression.chain import UNCOMPRESSED, Chain, read_chains
 from bmp.compression.evidence.measure import Measurer
 from bmp.compression.evidence.publication import describe, lay_out, make_report, write_report
@@ -102,6 +102,8 @@ def run(
     chains = read_chains(recipe.compress.chains)
     candidates = plan_search(recipe.compress)
     attempt = find_attempt(recipe, run_dir, resume, console)
+    if candidates is not None:
+        check_alone(attempt.cluster)
     if attempt.serves:
         serve_cluster(attempt.cluster, lambda: _open_for_worker(recipe, build, attempt.cluster))
     data = load_data(build.data, recipe.data, recipe.seed, console=attempt.console)
@@ -128,18 +130,17 @@ def run(
     with attempt.recorded():
         attempt.tell_environment(describe_devices(chosen.strategy))
         _say_plan(attempt.console, recipe, data, model, chosen)
-        bench = open_workbench(model, recipe, trainer)
         with attempt.stop.listening():
             history = _train(recipe.train, trainer, model, epochs, stretch, learning_rate)
+            if needs_copy(chosen.strategy, policy):
+                model = copy_model(model, lambda: build_model(build.model, data.signature, data.train))
+            bench = open_workbench(model, recipe, trainer)
             asked = bench.make_all(chains)
-        if needs_copy(chosen.strategy, policy):
-            model = copy_model(model, lambda: build_model(build.model, data.signature, data.train))
         if not attempt.cluster.is_chief:
             attempt.wait_for_chief()
             return None
         attempt.report("finishing", "export", 0, 0, {})
-        with full_float32():
-            return _conclude(recipe, attempt, model, bench, asked, candidates, history, registry)
+        return _conclude(recipe, attempt, model, bench, asked, candidates, history, registry)
 
 
 def _conclude(
@@ -158,7 +159,7 @@ def _conclude(
     for leftover in (artifact, trials):  # of an attempt that ended in the middle of it
         shutil.rmtree(leftover, ignore_errors=True)
         leftover.mkdir()
-    with console.status("exporting and proving"):
+    with console.status("exporting and proving"), full_float32():
         uncompressed, notes = write_uncompressed(model, data.signature, artifact, data.validation)
         original, remarks = _export_original(model, uncompressed, data, trials)
     measurer = Measurer(data, bench.workshop, recipe.compress.metric, trials)

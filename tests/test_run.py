@@ -367,3 +367,20 @@ def test_a_batch_smaller_than_the_replicas_is_refused(batch_size, replicas):
     check_replicas(replicas, replicas)
     with pytest.raises(ConfigError, match=f"A batch of {batch_size} cannot be dealt out to {replicas} replicas"):
         check_replicas(batch_size, replicas)
+
+
+def test_a_network_of_mixed_precision_is_stored_in_every_way(tmp_path):
+    overrides = ("train.epochs=1", "train.precision=mixed_bfloat16", "compress={max_drop: 0.9, chains: [[dynamic]]}")
+    recipe = load_recipe("digits", [*overrides, f"publish.root={tmp_path / 'registry'}"])
+    finished = run(recipe, run_dir=tmp_path / "run", console=Console(file=io.StringIO()))
+    assert finished.manifest.recommended == "dynamic"
+
+
+def test_a_search_is_refused_to_one_of_several_processes(tmp_path, monkeypatch):
+    workers = ["127.0.0.1:1", "127.0.0.1:2"]
+    config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    recipe = load_recipe("digits", ["compress.time=5m", f"publish.root={tmp_path / 'registry'}"])
+    with pytest.raises(ConfigError, match="runs in one process, and this is one of 2"):
+        run(recipe, run_dir=tmp_path / "run", console=Console(file=io.StringIO()))
+    assert not (tmp_path / "run").exists() and not (tmp_path / "registry").exists()
