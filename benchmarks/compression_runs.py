@@ -159,7 +159,7 @@ def answer_all(bench: Bench, chains: Sequence[Chain]) -> dict[Chain, np.ndarray]
     """Carries chains out and returns, for each, which examples of the test split its exported file gets right."""
     answers = {}
     for chain in chains:
-        trial = bench.measurer.measure(bench.workbench.make(chain), bench.workbench.digest(chain)).trial
+        trial = bench.measurer.measure(bench.workbench.make(chain), bench.workbench.digest(chain))
         if trial.failure is not None:
             raise SystemExit(f"{chain.name}: {trial.failure}")
         found = record(bench.measurer.load(trial), bench.data.test)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bmp.artifact.artifact import RECIPE_FILE, export_variant, seal
+from bmp.artifact.h5 import read_h5
 from bmp.artifact.plots import plot_confusion
 from bmp.artifact.proof import Export, evaluate
 from bmp.artifact.saved_model import SAVED_MODEL_FILE
@@ -31,7 +32,6 @@ from bmp.compression.sensitivity import Sensitivity, measure_sensitivity, plot_s
 from bmp.config import Recipe, dump_recipe, list_recipes, load_recipe
 from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import read_cluster
-from bmp.durations import read_duration
 from bmp.errors import ArtifactError, DataError, ExportError, NotFoundError, suggest
 from bmp.models import build_model
 from bmp.registry import Registry, Version
@@ -134,18 +134,17 @@ def compress(
     config = opened.recipe.compress
     asked = read_chains(config.chains) if any(o.startswith("compress.chains=") for o in overrides) or recipe else []
     chains = None if asked else list_candidates(config)
-    limit_s = None if config.time is None else float(read_duration(config.time).amount)
     where = Path(work_dir or f"runs/compress-{opened.version.name}-{opened.version.number}")
     stop = StopRequest()
     trainer = _make_trainer(opened, console, stop)
     bench = open_workbench(opened.model, opened.recipe, trainer, where / "stages")
     measurer = Measurer(opened.data, bench.workshop, config.metric, where / "trials")
-    check_budget(bench, promise_of(config), opened.data, config.accept, limit_s)
+    check_budget(bench, promise_of(config), opened.data, config.accept, config.time_s)
     (where / "trials" / "variants").mkdir(parents=True, exist_ok=True)
-    say_forecast(bench, chains or asked, limit_s, console)
+    say_forecast(bench, chains or asked, config.time_s, console)
     sensitivity = _measure_sensitivity(opened, bench, where, console)
     original = _export_original(opened, where / "trials")
-    with stop.listening(), stop.within(limit_s):
+    with stop.listening(), stop.within(config.time_s):
         made = bench.make_all(asked)
         contest = hold_contest(
             original, made, measurer, config, console, bench=bench, chains=chains, seed=opened.recipe.seed
@@ -203,12 +202,7 @@ def _load_model(version: Version) -> "keras.Model":
             "written so; there is nothing that could be trained further. Name chains in the recipe, under compress:, "
             "and run it again."
         )
-    import tf_keras as keras
-
-    import bmp.models.layers  # noqa: F401 - registers bmp's own layers
-
-    model: keras.Model = keras.models.load_model(path, compile=False)
-    return model
+    return read_h5(path)
 
 
 def _make_trainer(opened: Opened, console: Console, stop: StopRequest) -> Trainer:

@@ -259,6 +259,11 @@ class CompressConfig(Section):
     min_agreement: Share | None = None
     """Share of the examples on which a variant must decide as the uncompressed model does; null asks for none."""
 
+    @property
+    def time_s(self) -> float | None:
+        """Seconds that a search may take; None as long as it needs, or where there is none."""
+        return None if self.time is None else float(read_duration(self.time).amount)
+
     @field_validator("distill", mode="before")
     @classmethod
     def _takes_a_flag(cls, value: Any) -> Any:

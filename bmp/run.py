@@ -29,7 +29,7 @@ from bmp.config import Recipe, TrainConfig, load_recipe
 from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import Cluster
 from bmp.distribution.strategies import Chosen, describe_devices, serve_cluster
-from bmp.durations import Clock, read_duration
+from bmp.durations import Clock
 from bmp.errors import ConfigError, ExportError
 from bmp.models import build_model
 from bmp.objectives import OBJECTIVES, pick_metric
@@ -163,8 +163,7 @@ def _conclude(
         uncompressed, notes = write_uncompressed(model, data.signature, artifact, data.validation)
         original, remarks = _export_original(model, uncompressed, data, trials)
     measurer = Measurer(data, bench.workshop, recipe.compress.metric, trials)
-    limit_s = None if recipe.compress.time is None else float(read_duration(recipe.compress.time).amount)
-    with attempt.stop.listening(), attempt.stop.within(limit_s):
+    with attempt.stop.listening(), attempt.stop.within(recipe.compress.time_s):
         contest = hold_contest(
             original,
             asked,

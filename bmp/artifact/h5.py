@@ -67,6 +67,16 @@ def _without_remarks() -> Iterator[None]:
         logger.removeFilter(is_news)
 
 
+def read_h5(path: Path) -> "keras.Model":
+    """Reads a file that `write_h5` wrote. For files of one's own only: loading one may run code it holds."""
+    import tf_keras as keras
+
+    import bmp.models.layers  # noqa: F401 - registers bmp's own layers
+
+    model: keras.Model = keras.models.load_model(path, compile=False)
+    return model
+
+
 def _copy_compressed(source: "h5py.Group", target: "h5py.Group") -> None:
     import h5py
 
@@ -101,8 +111,4 @@ class H5Runner(KerasRunner):
     """Runs an `.h5` file with Keras. For files of one's own only: loading one may run code it holds."""
 
     def __init__(self, path: Path, signature: Signature) -> None:
-        import tf_keras as keras
-
-        import bmp.models.layers  # noqa: F401 - registers bmp's own layers
-
-        super().__init__(keras.models.load_model(path, compile=False), signature)
+        super().__init__(read_h5(path), signature)

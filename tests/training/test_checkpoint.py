@@ -345,7 +345,7 @@ raise SystemExit(7)
     assert done.returncode == 7, done.stderr
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: make tools")
 def test_a_write_killed_or_failing_at_any_of_its_system_calls_spoils_nothing():
     """The part `calls` of the campaign `make soak`; the others take longer."""
     command = [sys.executable, "-m", "tests.soak", "calls", "--rounds", "1"]

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,19 +38,6 @@ if TYPE_CHECKING:
 BATCH_SIZES = (1, 32)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A trial with what is needed to go on with it.
-
-    Args:
-        trial: Its figures.
-        form: What was exported; None for a failure, and for what was found from an earlier call.
-    """
-
-    trial: Trial
-    form: Form | None
-
-
 class Measurer:
     """Exports forms into a directory and measures them on the validation split.
 
@@ -82,7 +69,7 @@ class Measurer:
         self._original = record(export.load(), self.data.validation)
         return self._describe(export, self._original, Trial(UNCOMPRESSED))
 
-    def measure(self, made: Made, key: str, *, is_final: bool = True, is_timed: bool = False) -> Measured:
+    def measure(self, made: Made, key: str, *, is_final: bool = True, is_timed: bool = False) -> Trial:
         """Exports a form and measures the file.
 
         Args:
@@ -93,7 +80,7 @@ class Measurer:
         """
         began = time.perf_counter()
         if made.form is None:
-            return Measured(self._fail(made, made.failure or "", is_final), None)
+            return self._fail(made, made.failure or "", is_final)
         try:
             export = self._write(made.chain, made.form, key)
             check_patterns(export.path, made.form.patterns, made.form.model)
@@ -101,12 +88,12 @@ class Measurer:
             plan = Trial(made.chain.name, tuple(made.chain.to_spec()), epochs=made.epochs, notes=made.form.notes)
             trial = replace(self._describe(export, found, plan), is_final=is_final)
         except (ExportError, ProofError, ArtifactError) as error:
-            return Measured(self._fail(made, error.message, is_final), None)
+            return self._fail(made, error.message, is_final)
         if is_timed:
             trial = trial.timed(self._time(export))
         trial = replace(trial, duration_s=time.perf_counter() - began)
         self._keep(trial, key)
-        return Measured(trial, made.form)
+        return trial
 
     def recall(self, key: str) -> Trial | None:
         """Returns the trial of an earlier call, if its file is still there."""

@@ -122,7 +122,7 @@ def _is_kept(trial: Trial, contest: Contest, promise: Promise) -> bool:
     verdict = contest.outcome.verdicts.get(trial.name)
     if verdict is not None and verdict.kind == "failed":
         return False
-    return trial.drop <= promise.max_drop + 1e-9
+    return trial.keeps(promise.max_drop)
 
 
 def _place(trial: Trial, recommended: str, measurer: Measurer, artifact: Path) -> Path:

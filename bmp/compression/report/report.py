@@ -80,7 +80,7 @@ class Report:
 
     def keeps(self, trial: Trial) -> bool:
         """Returns whether a trial keeps the promise on the validation split."""
-        return trial.drop <= self.promise.max_drop + 1e-9  # counts of examples, divided
+        return trial.keeps(self.promise.max_drop)
 
     def explain(self, trial: Trial) -> str:
         """Returns the verdict on a trial: one word, and where there is one a reason."""

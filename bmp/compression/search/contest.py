@@ -16,7 +16,6 @@ from bmp.compression.search.search import Found, Search
 from bmp.compression.search.trial import Trial
 from bmp.compression.search.workbench import Made, Workbench
 from bmp.config import CompressConfig
-from bmp.durations import read_duration
 from bmp.errors import StoppedError
 from bmp.pace import say_duration
 
@@ -86,7 +85,7 @@ def hold_contest(
     teller = _Teller(console, config, cost_of(config.goal, base))
     trials = {Chain(): (1.0, base)}
     for made in asked:
-        trial = measurer.measure(made, bench.digest(made.chain), is_timed=is_timed).trial
+        trial = measurer.measure(made, bench.digest(made.chain), is_timed=is_timed)
         trials[made.chain] = 1.0, trial
         teller.tell(trial)
     found = Found(tuple(trial for _, trial in trials.values()), "")
@@ -96,9 +95,9 @@ def hold_contest(
             chains,
             cost_of(config.goal, base),
             config.max_drop,
-            None if config.time is None else float(read_duration(config.time).amount),
+            config.time_s,
             config.max_trials,
-            bench.fit_share(config.time),
+            bench.fit_share(config.time_s),
             tell=teller.tell,
             forecast_s=bench.forecast_s,
             trials=trials,
@@ -119,7 +118,7 @@ def _evaluator(bench: Workbench, measurer: Measurer, is_timed: bool) -> Callable
             return replace(known, is_final=share >= 1)
         began = time.perf_counter()
         made = bench.make(chain, share)
-        trial = measurer.measure(made, key, is_final=share >= 1, is_timed=is_timed).trial
+        trial = measurer.measure(made, key, is_final=share >= 1, is_timed=is_timed)
         return replace(trial, duration_s=time.perf_counter() - began)
 
     return evaluate
@@ -164,7 +163,7 @@ class _Teller:
         if trial.failure is not None:
             self._write(f"trial {self._count}  {trial.name}: not possible: {trial.failure}")
             return
-        keeps = trial.drop <= self._config.max_drop + 1e-9
+        keeps = trial.keeps(self._config.max_drop)
         if trial.name != UNCOMPRESSED and keeps and (self._best is None or self._cost(trial) < self._cost(self._best)):
             self._best = trial
         best = "" if self._best is None else f"; best so far {self._best.name}, {1 / self._cost(self._best):.1f} x"

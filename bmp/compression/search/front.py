@@ -31,7 +31,7 @@ def choose_per_goal(trials: Sequence[Trial], max_drop: float) -> dict[Goal, Tria
         max_drop: The promise.
     """
     original = trials[0]
-    kept = [original, *(t for t in trials[1:] if t.failure is None and t.drop <= max_drop + 1e-9)]
+    kept = [original, *(trial for trial in trials[1:] if trial.keeps(max_drop))]
     goals: tuple[Goal, ...] = get_args(Goal)
     chosen: dict[Goal, Trial] = {}
     for goal in goals:

@@ -50,7 +50,7 @@ class Outcome:
             return f"recommended{said or self._why_original()}"
         if verdict is not None and verdict.kind != "proven":
             return f"{verdict.kind}{said}"
-        if trial.drop > max_drop + 1e-9:
+        if not trial.keeps(max_drop):
             return (
                 f"refused: on the validation split {metric} drops by {trial.drop:.4f}; at most {max_drop:g} is allowed"
             )
@@ -110,7 +110,7 @@ def decide(
     """
     original = trials[0]
     cost = cost_of(goal, original)
-    kept = [t for t in trials[1:] if t.failure is None and t.drop <= promise.max_drop + 1e-9 and cost(t) < 1]
+    kept = [trial for trial in trials[1:] if trial.keeps(promise.max_drop) and cost(trial) < 1]
     if not kept:
         return Outcome(tuple(trials), UNCOMPRESSED, None, {})
     line = _thin(_front(kept, cost))

@@ -246,7 +246,7 @@ class Search:
         return "The time is over: what comes next would take longer than is left."
 
     def _keeps(self, trial: Trial) -> bool:
-        return trial.failure is None and trial.drop <= self.max_drop + 1e-9  # counts of examples, divided
+        return trial.keeps(self.max_drop)
 
     def _results(self) -> tuple[Trial, ...]:
         return tuple(trial for _, trial in self.trials.values())

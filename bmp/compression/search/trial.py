@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bmp.artifact.proof import Latency
+from bmp.compression.gate.drop import TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Trial:
     def label(self) -> str:
         """The steps as words, which may be broken between two lines."""
         return self.name.replace("_", " ")
+
+    def keeps(self, max_drop: float) -> bool:
+        """Returns whether there is a file that keeps a promise on the validation split."""
+        return self.failure is None and self.drop <= max_drop + TOLERANCE
 
     def timed(self, latency: Mapping[int, Latency]) -> "Trial":
         """Returns the trial with its latency."""

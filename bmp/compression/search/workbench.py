@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bmp
-from bmp.artifact.h5 import write_h5
+from bmp.artifact.h5 import read_h5, write_h5
 from bmp.artifact.litert import Storage
 from bmp.compression.chain import Chain, Step
 from bmp.compression.legalise.legal import legalise
 from bmp.compression.technique import Form, Pattern, Stage, Workshop
 from bmp.config import Recipe
-from bmp.durations import read_duration
 from bmp.errors import BmpError, CheckpointError, ExportError, TrainingError
 from bmp.signature import Signature
 from bmp.training.copies import digest_weights
@@ -130,12 +129,12 @@ class Workbench:
                 missing += _epochs_of(prefix.steps[-1], self.workshop)
         return missing * (self.epoch_s or 0.0)
 
-    def fit_share(self, time: str | None) -> float:
+    def fit_share(self, time_s: float | None) -> float:
         """Returns the share of all epochs that leaves time for enough fine-tunings; 1 without a limit."""
         whole_s = (self.epoch_s or 0.0) * self.workshop.epochs
-        if time is None or not whole_s:
+        if time_s is None or not whole_s:
             return 1.0
-        return min(1.0, float(read_duration(time).amount) / (_TRAININGS * whole_s))
+        return min(1.0, time_s / (_TRAININGS * whole_s))
 
     def digest(self, chain: Chain, share: float = 1.0) -> str:
         """Returns what the result of a chain is found by again."""
@@ -280,13 +279,9 @@ def read_form(directory: Path) -> Form:
     Raises:
         BmpError: It is damaged.
     """
-    import tf_keras as keras
-
-    import bmp.models.layers  # noqa: F401 - registers bmp's own layers
-
     try:
         facts: dict[str, Any] = json.loads((directory / _FORM_FILE).read_bytes())
-        model = keras.models.load_model(directory / _MODEL_FILE, compile=False)
+        model = read_h5(directory / _MODEL_FILE)
         storage = Storage(**facts["storage"] | {"float_layers": tuple(facts["storage"]["float_layers"])})
         patterns = tuple(Pattern(**pattern) for pattern in facts["patterns"])
         return Form(model, storage, patterns, History.from_json(facts["history"]), tuple(facts["notes"]))
