@@ -93,7 +93,7 @@ def test_what_could_not_be_made_is_a_trial_that_failed(start):
     measurer, _ = start()
     made = Made(read_chain(["int8"]), None, 3, "It has no kernel.")
     found = measurer.measure(made, KEY)
-    assert (found.failure, found.trial.file, found.trial.epochs) == ("It has no kernel.", None, 3)
+    assert (found.failure, found.file, found.epochs) == ("It has no kernel.", None, 3)
     assert math.isinf(found.drop)
     assert measurer.recall(KEY) is None
 
