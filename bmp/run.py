@@ -270,9 +270,10 @@ def _build_model(recipe: Recipe, build: Builders, trainer: Trainer, policy: str)
     """Builds the model in a precision, with the initial weights that follow from the seed."""
     import tf_keras as keras
 
-    keras.mixed_precision.set_global_policy(policy)
+    from bmp.training.precision import computing_in
+
     keras.utils.set_random_seed(recipe.seed)
-    with trainer.strategy.scope():
+    with computing_in(policy), trainer.strategy.scope():
         return build_model(build.model, trainer.data.signature, trainer.data.train)
 
 

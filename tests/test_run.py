@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tf_keras as keras
 from matplotlib.image import imread
 from rich.console import Console
 
@@ -374,6 +375,7 @@ def test_a_network_of_mixed_precision_is_stored_in_every_way(tmp_path):
     recipe = load_recipe("digits", [*overrides, f"publish.root={tmp_path / 'registry'}"])
     finished = run(recipe, run_dir=tmp_path / "run", console=Console(file=io.StringIO()))
     assert finished.manifest.recommended == "dynamic"
+    assert keras.mixed_precision.global_policy().name == "float32"  # what the caller builds next is its own affair
 
 
 def test_a_search_is_refused_to_one_of_several_processes(tmp_path, monkeypatch):

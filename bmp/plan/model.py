@@ -1,7 +1,5 @@
 """The model a recipe describes, built and compiled as training does it, for a plan to look at."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bmp.builders import Builders
@@ -11,6 +9,7 @@ from bmp.durations import Clock
 from bmp.models import build_model
 from bmp.objectives import OBJECTIVES
 from bmp.plan.cost import refuse_over
+from bmp.training.precision import computing_in
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -28,21 +27,11 @@ def build_compiled(recipe: Recipe, build: Builders, data: Dataset, *, clock: Clo
     learning_rate = build.schedule(recipe.train.learning_rate, clock)
     objective = OBJECTIVES[data.signature.objective]
     keras.utils.set_random_seed(recipe.seed)
-    with refuse_over(free_bytes), _computing_in(recipe.train.precision):
+    with (
+        refuse_over(free_bytes),
+        computing_in("float32" if recipe.train.precision == "auto" else recipe.train.precision),
+    ):
         model = build_model(build.model, data.signature, data.train)
         model.compile(build.optimizer(learning_rate), objective.make_loss(), objective.make_metrics())
         model.optimizer.build(model.trainable_variables)
     return model
-
-
-@contextmanager
-def _computing_in(precision: str) -> Iterator[None]:
-    """Sets what new layers compute in; `auto`, which training decides by trying, is planned as float32."""
-    import tf_keras as keras
-
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("float32" if precision == "auto" else precision)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)

@@ -1,11 +1,12 @@
 """A trained model as one of this process alone, in float32: what is exported, measured and published."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from bmp.training.precision import computing_in
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,7 +29,7 @@ def copy_model(model: "keras.Model", rebuild: "Callable[[], keras.Model] | None"
     import tf_keras as keras
 
     weights = model.get_weights()
-    with in_float32():
+    with computing_in("float32"):
         copy = rebuild() if rebuild is not None else keras.models.clone_model(model, clone_function=copy_layer)
     copy.set_weights(weights)
     return copy
@@ -37,19 +38,6 @@ def copy_model(model: "keras.Model", rebuild: "Callable[[], keras.Model] | None"
 def copy_layer(layer: Any) -> Any:
     """Returns a layer of the same configuration that computes in float32, without weights."""
     return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
-
-
-@contextmanager
-def in_float32() -> Iterator[None]:
-    """Lets layers that are made meanwhile compute in float32, whatever the run computes in."""
-    import tf_keras as keras
-
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("float32")
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
 
 
 def digest_weights(weights: Sequence[np.ndarray]) -> str:

@@ -102,6 +102,19 @@ def wrap_loss_scale(optimizer: "keras.optimizers.Optimizer", policy: str) -> "ke
 
 
 @contextmanager
+def computing_in(policy: str) -> Iterator[None]:
+    """Lets layers that are made meanwhile compute in a precision; what the process is set to else stays as it is."""
+    import tf_keras as keras
+
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+@contextmanager
 def full_float32() -> Iterator[None]:
     """Lets GPUs compute float32 in full: since Ampere they round what they multiply to 10 bits (TF32), for speed.
 

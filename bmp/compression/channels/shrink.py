@@ -28,13 +28,13 @@ def shrink(model: "keras.Model", channels: ChannelMap, kept: np.ndarray) -> "ker
     """
     import tf_keras as keras
 
-    from bmp.training.copies import in_float32
+    from bmp.training.precision import computing_in
 
     def remake(layer: Any) -> Any:
         sizes = _new_sizes(layer, channels, kept)
         return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"} | sizes)
 
-    with in_float32():
+    with computing_in("float32"):
         small = keras.models.clone_model(model, clone_function=remake)
     for layer in model.layers:
         if layer.weights:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bmp.training.copies import in_float32
+from bmp.training.precision import computing_in
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -42,7 +42,7 @@ def rebuild(model: "keras.Model", visit: Visit = lambda layer, args, kwargs: Non
             copies[id(layer)] = layer, copy(layer, path)
         return copies[id(layer)][1](*args, **kwargs)
 
-    with in_float32():
+    with computing_in("float32"):
         inputs = {id(old): _copy_input(old) for old in model.inputs}
         outputs = walk(model, inputs, call)
         nested = _map(lambda x: inputs.get(id(x), x), model._nested_inputs)

@@ -10,7 +10,8 @@ import tf_keras as keras
 from bmp.compression.sensitivity.rounding import RoundedInput
 from bmp.data import Dataset
 from bmp.objectives import OBJECTIVES
-from bmp.training.copies import copy_layer, in_float32
+from bmp.training.copies import copy_layer
+from bmp.training.precision import computing_in
 
 _BATCH = 256
 
@@ -39,7 +40,7 @@ class Probe:
         def copy(layer: Any) -> Any:
             return RoundedInput(copy_layer(layer)) if layer.name in rounded else copy_layer(layer)
 
-        with in_float32():
+        with computing_in("float32"):
             self._model = keras.models.clone_model(model, clone_function=copy)
         self._objective, self._labels = OBJECTIVES[data.signature.objective], data.labels
         self._rounding = {name: self._model.get_layer(name) for name in rounded}

@@ -152,11 +152,11 @@ def _quantize(annotated: "keras.Model", patterns: tuple[Pattern, ...]) -> "keras
 
     from bmp.compression.rounding.quantizers import freeze_frozen
     from bmp.compression.rounding.scheme import Scheme
-    from bmp.training.copies import in_float32
+    from bmp.training.precision import computing_in
 
     by_kernel = any(pattern.kind == "values" and not pattern.per_channel for pattern in patterns)
     classes = {type(layer).__name__: type(layer) for layer in annotated.layers}
-    with in_float32(), keras.utils.custom_object_scope(classes), tfmot.quantization.keras.quantize_scope():
+    with computing_in("float32"), keras.utils.custom_object_scope(classes), tfmot.quantization.keras.quantize_scope():
         model = tfmot.quantization.keras.quantize_apply(annotated, Scheme(by_kernel))
     freeze_frozen(model)
     return model

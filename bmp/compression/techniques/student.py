@@ -100,12 +100,12 @@ class Student(Technique):
     def _build(self, workshop: Workshop) -> "keras.Model":
         import tf_keras as keras
 
-        from bmp.training.copies import in_float32
+        from bmp.training.precision import computing_in
 
         trainer = workshop.trainer
         builder = look_up_model(self.build, dict(self.args))
         keras.utils.set_random_seed(workshop.seed)
-        with trainer.strategy.scope(), in_float32():
+        with trainer.strategy.scope(), computing_in("float32"):
             return build_model(builder, trainer.data.signature, trainer.data.train)
 
 
