@@ -12,6 +12,7 @@
     ├── ExportError            a model cannot be written in a format               (RuntimeError)
     ├── ProofError             an exported file does not do what the model does    (RuntimeError)
     ├── ArtifactError          a model directory is incomplete, altered or foreign (ValueError)
+    │   └── UnsafeError        a model file that loading could make do harm
     ├── RegistryError          the registry cannot do what was asked               (RuntimeError)
     │   └── NotFoundError      no such model, version or alias                     (LookupError)
     ├── NotReadyError          the model is still loading                          (RuntimeError)
@@ -122,6 +123,12 @@ class ArtifactError(BmpError, ValueError):
     """A model directory is incomplete, altered or foreign."""
 
     code = "invalid_artifact"
+
+
+class UnsafeError(ArtifactError):
+    """A model file that is refused because of what loading it could do."""
+
+    code = "unsafe_model"
 
 
 class RegistryError(BmpError, RuntimeError):
