@@ -18,6 +18,7 @@ BUILTINS = {
     "ExportError": RuntimeError,
     "ProofError": RuntimeError,
     "ArtifactError": ValueError,
+    "UnsafeError": ValueError,
     "RegistryError": RuntimeError,
     "NotFoundError": LookupError,
     "NotReadyError": RuntimeError,
