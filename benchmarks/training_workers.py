@@ -21,6 +21,7 @@ from bmp.smoke import find_free_port
 from bmp.training.history import read_history
 
 TRAIN = Path(bmp.__file__).parent.parent / "train.py"
+PLAIN_WORKER = Path(__file__).with_name("plain_worker.py")
 LAUNCH = (sys.executable, "-m", "bmp", "launch")
 START = """
 import time, bmp, psutil
@@ -55,13 +56,20 @@ def run_launched(recipe: Recipe, place: Path) -> float:
 
 
 def run_by_hand(recipe: Recipe, place: Path) -> float:
-    """Returns the examples a second of two workers that are started with TF_CONFIG and nothing else."""
+    """Returns the examples a second of two workers of bmp that are started with TF_CONFIG and nothing else."""
     with _directory(recipe, place) as directory:
-        cluster = {"worker": [f"127.0.0.1:{find_free_port()}" for _ in range(2)]}
-        command = [sys.executable, str(TRAIN), str(directory / "recipe.yaml"), "--run-dir", str(directory / "run")]
-        configs = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}) for rank in range(2)]
-        _run([["env", f"TF_CONFIG={config}", *command] for config in configs], directory)
+        _run(_configure([str(TRAIN), str(directory / "recipe.yaml"), "--run-dir", str(directory / "run")]), directory)
         return _read_rate(directory)
+
+
+def run_plain(recipe: Recipe, place: Path) -> float:
+    """Returns the examples a second of two workers that are written by hand, and started so."""
+    with _directory(recipe, place) as directory:
+        _run(_configure([str(PLAIN_WORKER), str(directory / "recipe.yaml")]), directory)
+        told = [line for line in (directory / "output.log").read_text().splitlines() if line.startswith("{")]
+        rate = float(json.loads(told[-1])["examples_per_s"])
+        print(f"  {rate:,.0f} examples/s, written by hand", flush=True)
+        return rate
 
 
 def kill_one(recipe: Recipe, place: Path) -> dict[str, float]:
@@ -139,6 +147,13 @@ def _directory(recipe: Recipe, place: Path) -> Iterator[Path]:
 def _launch(directory: Path, workers: int) -> list[str]:
     ours = ["--workers", str(workers), "--run-dir", str(directory / "run")]
     return [*LAUNCH, *ours, str(TRAIN), str(directory / "recipe.yaml")]
+
+
+def _configure(command: list[str]) -> list[list[str]]:
+    """Returns a command for each of two workers, with a TF_CONFIG of its own."""
+    cluster = {"worker": [f"127.0.0.1:{find_free_port()}" for _ in range(2)]}
+    configs = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}) for rank in range(2)]
+    return [["env", f"TF_CONFIG={config}", sys.executable, *command] for config in configs]
 
 
 def _run(commands: Sequence[list[str]], directory: Path, prepare: Callable[[], None] | None = None) -> None:

@@ -139,7 +139,7 @@ def compress(
     trainer = _make_trainer(opened, console, stop)
     bench = open_workbench(opened.model, opened.recipe, trainer, where / "stages")
     measurer = Measurer(opened.data, bench.workshop, config.metric, where / "trials")
-    check_budget(bench, promise_of(config), opened.data, config.accept, config.time_s)
+    check_budget(promise_of(config), opened.data, config.accept, config.time_s)
     (where / "trials" / "variants").mkdir(parents=True, exist_ok=True)
     say_forecast(bench, chains or asked, config.time_s, console)
     sensitivity = _measure_sensitivity(opened, bench, where, console)
@@ -321,7 +321,7 @@ def _write_report(report: Report, sensitivity: Sensitivity | None, directory: Pa
 
 
 def _blame(contest: Contest, sensitivity: Sensitivity | None) -> list[str]:
-    """Returns which trial came nearest, and the layers that cost it most, as they were measured one by one."""
+    """Returns the layers that cost the nearest trial most, as they were measured one by one."""
     outcome = contest.outcome
     tried = [trial for trial in outcome.trials[1:] if trial.failure is None]
     if not tried:
@@ -329,7 +329,6 @@ def _blame(contest: Contest, sensitivity: Sensitivity | None) -> list[str]:
     nearest = min(tried, key=lambda trial: (trial.drop, trial.gzip_bytes))
     if outcome.best is not None:
         nearest = outcome.trial(outcome.best)
-    lines = [f"The best trial is {nearest.name}: it drops by {nearest.drop:.4f} on the validation split."]
     used = {name for step in nearest.spec for name in ([step] if isinstance(step, str) else step)}
     used |= {"int8"} if used & {"qat", "dynamic", "int16x8"} else set()
     rows = [row for row in sensitivity.rows if row.technique in used] if sensitivity is not None else []
@@ -337,10 +336,10 @@ def _blame(contest: Contest, sensitivity: Sensitivity | None) -> list[str]:
     for row in rows:
         worst[row.target] = max(worst.get(row.target, 0.0), sensitivity.drop(row) if sensitivity is not None else 0.0)
     blamed = sorted((name for name in worst if worst[name] > 0), key=lambda name: -worst[name])[:3]
-    if blamed:
-        said = ", ".join(f"{name} ({worst[name] * 100:.1f} points by itself, untrained)" for name in blamed)
-        lines.append(f"Most is lost in {said}; leave them out with skip.")
-    return lines
+    if not blamed:
+        return []
+    said = ", ".join(f"{name} ({worst[name] * 100:.1f} points by itself, untrained)" for name in blamed)
+    return [f"What {nearest.name} loses, it loses most in {said}; leave them out with skip."]
 
 
 def _say_report(report: Report, console: Console) -> None:

@@ -56,6 +56,8 @@ class Run:
         history: Every epoch, fine-tuning included.
         data: The examples, split.
         model: The uncompressed Keras model.
+        exit_code: What the process should end with: 130 or 143 where a signal ended the search, with the best so far
+            published; otherwise 0.
     """
 
     directory: Path
@@ -64,6 +66,7 @@ class Run:
     history: History
     data: Dataset
     model: "keras.Model"
+    exit_code: int = 0
 
 
 def run(
@@ -205,7 +208,7 @@ def _conclude(
     digest = digest_weights(model.get_weights())
     failures = [f"No variant {t.name}: {t.failure}" for t in contest.outcome.trials if t.failure is not None]
     _say_result(console, directory.path, manifest, version, registry, [*notes, *remarks, *failures], digest)
-    return Run(directory.path, version, manifest, history, data, model)
+    return Run(directory.path, version, manifest, history, data, model, contest.exit_code or 0)
 
 
 def _find_published(registry: Registry, name: str, attempt: Attempt) -> Version | None:

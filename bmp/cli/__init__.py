@@ -117,7 +117,9 @@ def run_command(
 
     is_logged = verbose or "BMP_HEARTBEAT_FILE" in os.environ  # the log of a rank holds everything, stack dumps too
     with nullcontext() if is_logged else hold_back_stderr():
-        run(resolved, run_dir=run_dir, resume=resume)
+        finished = run(resolved, run_dir=run_dir, resume=resume)
+    if finished is not None:
+        sys.exit(finished.exit_code)
 
 
 @main.command("serve")

@@ -77,7 +77,7 @@ def compress_group() -> None:
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of compress: in the recipe."
 )
 @click.option(
-    "--recipe", "file", metavar="FILE", help="A recipe to take compress: from, such as compress.yaml of a version."
+    "--recipe", "file", metavar="FILE", help="A recipe to take compress: from, such as bmp/recipe.yaml of a version."
 )
 @click.option(
     "--work-dir", metavar="DIR", help="Where trials are kept for the next call.  [runs/compress-NAME-VERSION]"

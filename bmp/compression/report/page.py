@@ -205,7 +205,10 @@ def _show_notes(trials: Iterable[Trial]) -> str:
 
 
 def _show_recipe(report: Report) -> str:
-    return f"<h2>To repeat it</h2>\n<pre>{escape(report.recipe)}</pre>" if report.recipe else ""
+    if not report.recipe:
+        return ""
+    where = "This section of a recipe; a version that was published holds the whole, as bmp/recipe.yaml."
+    return f"<h2>To repeat it</h2>\n<p>{where}</p>\n<pre>{escape(report.recipe)}</pre>"
 
 
 def _show_facts(facts: Mapping[str, str]) -> str:

@@ -24,7 +24,6 @@ _EXPORT_S = 1.5
 
 
 def check_budget(
-    bench: Workbench,
     promise: Promise,
     data: "Dataset",
     accept: Literal["proven", "unproven"],

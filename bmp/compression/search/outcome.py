@@ -1,11 +1,12 @@
 """The outcome: which candidate is recommended, after the promise was tested on examples that no choice has seen."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bmp.compression.chain import UNCOMPRESSED
 from bmp.compression.gate import Paired, Promise, Record, Verdict, judge
+from bmp.compression.gate.drop import TOLERANCE
 from bmp.compression.search.trial import Trial
 
 Goal = Literal["size", "latency", "balanced"]
@@ -96,6 +97,8 @@ def decide(
     bolder one can be. So there is no more than one chance in twenty (with a confidence of 95 percent) that any of
     those called proven is not, however many are tested.
 
+    What is accepted unproven has kept the promise on the test split as well, as far as its examples tell.
+
     Args:
         trials: The original first, all timed.
         goal: What is wanted.
@@ -117,17 +120,33 @@ def decide(
     base = answer(original)
     verdicts: dict[str, Verdict] = {}
     for trial in line:
-        verdicts[trial.name] = judge(Paired(base, answer(trial)), promise, seed=seed)
-        if verdicts[trial.name].kind != "proven" and accept == "proven":
-            break
+        if any(verdict.kind != "proven" for verdict in verdicts.values()):
+            if accept == "proven":
+                break
+            verdicts[trial.name] = _judge_late(Paired(base, answer(trial)), promise, seed)
+        else:
+            verdicts[trial.name] = judge(Paired(base, answer(trial)), promise, seed=seed)
     best = min(kept, key=lambda trial: (cost(trial), trial.drop))
     proven = _count_proven(line, verdicts)
     recommended = line[proven - 1].name if proven else UNCOMPRESSED
     if accept == "unproven":
-        bolder = [trial.name for trial in line[proven:] if verdicts[trial.name].kind != "failed"]
+        bolder = [trial.name for trial in line[proven:] if _is_acceptable(verdicts[trial.name])]
         if bolder:
             return Outcome(tuple(trials), bolder[-1], best.name, verdicts, accepted=True)
     return Outcome(tuple(trials), recommended, best.name, verdicts)
+
+
+def _judge_late(paired: Paired, promise: Promise, seed: int) -> Verdict:
+    """Tests a promise after that of a less changed form was not proven: then this one cannot be either."""
+    verdict = judge(paired, promise, seed=seed)
+    if verdict.kind != "proven":
+        return verdict
+    reason = "Unproven: it would be proven by itself, but a less changed variant, tested before it, is not."
+    return replace(verdict, kind="unproven", sentence=reason)
+
+
+def _is_acceptable(verdict: Verdict) -> bool:
+    return verdict.kind == "unproven" and verdict.drop <= verdict.max_drop + TOLERANCE
 
 
 def _front(trials: Sequence[Trial], cost: Callable[[Trial], float]) -> list[Trial]:

@@ -72,7 +72,7 @@ class Search:
         cost: A trial to what is to be small, such as gzipped bytes.
         max_drop: The promise.
         time_s: How long it may take; None as long as it needs.
-        max_trials: How many chains may be tried.
+        max_trials: How many chains may be tried; the original does not count.
         whole: Share of its epochs that a whole fine-tuning begins with; while there is time, it becomes more. A short
             time is better spent on many tries than on one, a long one on what many epochs alone can do.
         tell: Is told of each trial as it is there.
@@ -235,15 +235,18 @@ class Search:
         return True
 
     def _is_spent(self, chain: Chain, share: float) -> bool:
-        if self.max_trials is not None and len(self.trials) >= self.max_trials and chain not in self.trials:
+        if self._is_used_up() and chain not in self.trials:
             return True
         left_s = math.inf if self.time_s is None else self.time_s - (self.clock() - self._began_s)
         return self.forecast_s(chain, share) > left_s or left_s <= 0
 
     def _why_ended(self) -> str:
-        if self.max_trials is not None and len(self.trials) >= self.max_trials:
+        if self._is_used_up():
             return f"All {self.max_trials} trials are used up."
         return "The time is over: what comes next would take longer than is left."
+
+    def _is_used_up(self) -> bool:
+        return self.max_trials is not None and len(self.trials.keys() - {Chain()}) >= self.max_trials
 
     def _keeps(self, trial: Trial) -> bool:
         return trial.keeps(self.max_drop)

@@ -21,58 +21,58 @@ def bench(tiny_run, tiny_trainer):
     return open_workbench(tiny_run.model, load_recipe(str(tiny_run.directory / "recipe.yaml")), tiny_trainer)
 
 
-def check(bench, data, promise=PROMISE, accept="proven", time_s=None):
-    check_budget(bench, promise, data, accept, time_s)
+def check(data, promise=PROMISE, accept="proven", time_s=None):
+    check_budget(promise, data, accept, time_s)
 
 
 def first(split, count):
     return split.take(slice(0, count))
 
 
-def test_what_can_be_had_is_not_refused(bench, tiny_run):
-    check(bench, tiny_run.data)
-    check(bench, tiny_run.data, time_s=60)
-    check(bench, tiny_run.data, Promise(0.03, "f1"))
+def test_what_can_be_had_is_not_refused(tiny_run):
+    check(tiny_run.data)
+    check(tiny_run.data, time_s=60)
+    check(tiny_run.data, Promise(0.03, "f1"))
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_an_empty_split_is_refused(bench, tiny_run, split):
+def test_an_empty_split_is_refused(tiny_run, split):
     data = replace(tiny_run.data, **{split: first(getattr(tiny_run.data, split), 0)})
     with pytest.raises(DataError, match=rf"The {split} split is empty: .* Give data\.split\.{split} a share\."):
-        check(bench, data)
+        check(data)
 
 
-def test_a_metric_that_is_not_measured_is_guessed_at(bench, tiny_run):
+def test_a_metric_that_is_not_measured_is_guessed_at(tiny_run):
     with pytest.raises(UnknownNameError, match=r"no metric of the objective multiclass.*Did you mean 'accuracy'"):
-        check(bench, tiny_run.data, Promise(0.03, "acuracy"))
+        check(tiny_run.data, Promise(0.03, "acuracy"))
 
 
-def test_a_time_in_which_nothing_can_be_tried_is_refused(bench, tiny_run):
+def test_a_time_in_which_nothing_can_be_tried_is_refused(tiny_run):
     with pytest.raises(ConfigError, match=r"A time of 1 s is over before one candidate is exported .* --time 5m"):
-        check(bench, tiny_run.data, time_s=1)
+        check(tiny_run.data, time_s=1)
 
 
-def test_a_promise_that_so_few_examples_cannot_prove_is_refused(bench, tiny_run):
+def test_a_promise_that_so_few_examples_cannot_prove_is_refused(tiny_run):
     few = replace(tiny_run.data, test=first(tiny_run.data.test, 50))
     with pytest.raises(ConfigError) as caught:
-        check(bench, few)
+        check(few)
     assert "The test split has 50 examples, too few to prove a drop of at most 3.00%" in caught.value.message
     needed = int(caught.value.expected.partition(" ")[0])
     assert f"it takes at least {needed:,}" in caught.value.message and needed > 50
-    check(bench, replace(few, test=first(tiny_run.data.test, needed)))
+    check(replace(few, test=first(tiny_run.data.test, needed)))
     with pytest.raises(ConfigError, match="too few to prove"):
-        check(bench, replace(few, test=first(tiny_run.data.test, needed - 1)))
+        check(replace(few, test=first(tiny_run.data.test, needed - 1)))
 
 
-def test_no_number_of_examples_proves_that_nothing_is_lost(bench, tiny_run):
+def test_no_number_of_examples_proves_that_nothing_is_lost(tiny_run):
     with pytest.raises(ConfigError, match="no number is enough for a drop of 0"):
-        check(bench, tiny_run.data, Promise(0.0))
+        check(tiny_run.data, Promise(0.0))
 
 
-def test_who_takes_what_is_unproven_may_try(bench, tiny_run):
+def test_who_takes_what_is_unproven_may_try(tiny_run):
     few = replace(tiny_run.data, test=first(tiny_run.data.test, 50))
-    check(bench, few, accept="unproven")
-    check(bench, few, Promise(0.0), accept="unproven")
+    check(few, accept="unproven")
+    check(few, Promise(0.0), accept="unproven")
 
 
 def say(bench, specs, time_s):

@@ -73,10 +73,23 @@ def test_an_unproven_one_is_recommended_where_that_was_chosen():
     assert outcome.verdicts["c"].kind == "failed"
     outcome, _ = decide_on(trials, {"a": 18}, accept="unproven")
     assert (outcome.recommended, outcome.accepted) == ("c", True)
+    assert {verdict.kind for verdict in outcome.verdicts.values()} == {"unproven"}, "nothing is proven after a doubt"
+    assert "a less changed variant, tested before it, is not" in outcome.verdicts["c"].sentence
     outcome, _ = decide_on(trials, accept="unproven")
     assert (outcome.recommended, outcome.accepted) == ("c", False), "all were proven"
     outcome, _ = decide_on(trials, {"a": 200, "b": 200, "c": 200}, accept="unproven")
     assert (outcome.recommended, outcome.accepted) == ("float32", False), "what failed is never accepted"
+
+
+def test_what_is_seen_to_break_the_promise_is_not_accepted_unproven():
+    trials = [make_trial("a", 500), make_trial("b", 300, 0.005), make_trial("c", 200, 0.01)]
+    outcome, _ = decide_on(trials, {"b": 18, "c": 25}, accept="unproven")
+    assert {name: verdict.kind for name, verdict in outcome.verdicts.items()} | {"a": "proven"} == {
+        "a": "proven",
+        "b": "unproven",
+        "c": "unproven",
+    }
+    assert outcome.recommended == "b", "25 of 1000 are more than was promised, though by chance perhaps"
 
 
 def test_what_breaks_the_promise_or_saves_nothing_is_not_tested():
