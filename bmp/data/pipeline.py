@@ -8,16 +8,18 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from bmp.data.dataset import Split
-from bmp.data.twins import augments, mix_up, mixup_alpha, run_twins
+from bmp.data.twins import augments, count_fixed, mix_up, mixup_alpha, run_fixed_twins, run_twins
 from bmp.errors import BmpError
 
 _EXAMPLES_A_READ = 512
+_PREPARED_A_READ = 64
 _BYTES_A_READ = 4 << 20
 _BYTES_KEPT = 128 << 20
 _BYTES_AHEAD = 64 << 20
@@ -37,7 +39,8 @@ class Pipeline:
         split: The examples.
         batch_size: Examples a step consumes, over all replicas.
         num_threads: Reads at a time; None allows as many as there are cores, from two to sixteen.
-        keeps: Whether numbers that are small altogether are read once and kept: no step then waits for Python.
+        keeps: Whether examples that are small altogether are read once and kept: numbers as they are, so that no step
+            waits for Python; what has to be decoded, as the transforms before augmentation leave it.
     """
 
     def __init__(self, split: Split, batch_size: int, *, num_threads: int | None = None, keeps: bool = True) -> None:
@@ -47,7 +50,7 @@ class Pipeline:
         self._stretch = _count_batches(split, self.batch_size)
         self._failure: BmpError | None = None
         self._keeps = keeps
-        self._kept: list[tf.Tensor] | None = None
+        self._kept: _Kept | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -172,17 +175,52 @@ class Pipeline:
             self._failure = error
             raise
 
-    def _keep(self) -> list[tf.Tensor] | None:
-        """Returns all features and targets where they are small numbers altogether; None leaves them to `fetch`."""
-        if self._kept is None and self._keeps and _count_raw_bytes(self.split) <= _BYTES_KEPT:
+    def _keep(self) -> "_Kept | None":
+        """Returns all examples where they are small altogether; None leaves them to `fetch`."""
+        if self._kept is None and self._keeps:
             try:
-                arrays = self.fetch(np.arange(len(self.split)))
-            except BmpError:  # a bad example ends the training when it comes to it, and is named then
+                if _count_raw_bytes(self.split) <= _BYTES_KEPT:
+                    self._kept = self._keep_raw()
+                elif not math.isfinite(_count_raw_bytes(self.split)) and self._keeps_batches:
+                    self._kept = self._keep_prepared()
+            except (BmpError, tf.errors.OpError):  # a bad example ends the training when it comes to it, named then
                 self._failure, self._keeps = None, False
-                return None
-            with tf.device("/cpu:0"):
-                self._kept = [tf.constant(array) for array in arrays]
         return self._kept
+
+    def _keep_raw(self) -> "_Kept":
+        *arrays, targets = self.fetch(np.arange(len(self.split)))
+        columns = {field.name: array for field, array in zip(self.split.source.fields, arrays, strict=True)}
+        with tf.device("/cpu:0"):
+            return _Kept({name: tf.constant(array) for name, array in columns.items()}, tf.constant(targets), 0)
+
+    def _keep_prepared(self) -> "_Kept":
+        """Decodes all files once; what augmentation makes of them differs from epoch to epoch, and comes later."""
+        split, count = self.split, len(self.split)
+
+        @tf.autograph.experimental.do_not_convert
+        def load(start: tf.Tensor) -> tuple[Any, tf.Tensor]:
+            columns, targets = self._load(tf.range(start, tf.minimum(start + _PREPARED_A_READ, count)))
+            return run_fixed_twins(split.preprocessing, columns), targets
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        with tf.device("/cpu:0"):
+            starts = tf.data.Dataset.range(0, count, _PREPARED_A_READ)
+            parts = list(starts.map(load, num_parallel_calls=self._threads, deterministic=True).with_options(options))
+            columns = {name: tf.concat([part[name] for part, _ in parts], 0) for name in parts[0][0]}
+            targets = tf.concat([part for _, part in parts], 0)
+        return _Kept(columns, targets, count_fixed(split.preprocessing))
+
+    def _load(self, positions: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Returns the features and targets of some examples, read by Python in the midst of a graph."""
+        source, target = self.split.source, self.split.source.target
+        dtypes = [_tensor_dtype(field.kind, field.dtype) for field in source.fields]
+        *arrays, targets = tf.numpy_function(self.fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False)
+        columns = {field.name: array for field, array in zip(source.fields, arrays, strict=True)}
+        for field in source.fields:
+            columns[field.name].set_shape((None, *field.shape))
+        targets.set_shape((None, *_target_shape(self.split)))
+        return columns, targets
 
     def _read(
         self, elements: tf.data.Dataset, place: Callable[..., Any], *, is_several: bool, weighs: bool, train: bool
@@ -199,9 +237,7 @@ class Pipeline:
             train: Whether examples are augmented and mixed, in an order that never repeats.
         """
         split = self.split
-        source, target, preprocessing = split.source, split.source.target, split.preprocessing
-        dtypes = [_tensor_dtype(field.kind, field.dtype) for field in source.fields]
-        target_shape = {"class": (), "multilabel": (len(target.labels),)}.get(target.kind, (target.width,))
+        target, preprocessing = split.source.target, split.preprocessing
         alpha = mixup_alpha(preprocessing) if train else 0.0
         augmented = train and augments(preprocessing)
         kept = self._keep() if train else None  # in_order keeps whole batches, which is faster still
@@ -210,17 +246,9 @@ class Pipeline:
         def load(element: tf.Tensor) -> tuple[Any, ...]:
             places, seeds, weights = place(element)
             positions, seeds = tf.reshape(places, [-1]), tf.reshape(seeds, [-1, 2])
-            if kept is not None:
-                *arrays, targets = (tf.gather(array, positions) for array in kept)
-            else:
-                *arrays, targets = tf.numpy_function(
-                    self.fetch, [positions], [*dtypes, _DTYPES[target.kind]], stateful=False
-                )
-            columns = {field.name: array for field, array in zip(source.fields, arrays, strict=True)}
-            for field in source.fields:
-                columns[field.name].set_shape((None, *field.shape))
-            targets.set_shape((None, *target_shape))
-            inputs = run_twins(preprocessing, columns, seeds if augmented else None)
+            columns, targets = kept.take(positions) if kept is not None else self._load(positions)
+            num_done = kept.num_done if kept is not None else 0
+            inputs = run_twins(preprocessing, columns, seeds if augmented else None, num_done=num_done)
             inputs = {spec.name: inputs[spec.name] for spec in preprocessing.outputs}
             batch = (inputs, targets, seeds, tf.reshape(weights, [-1]))
             if is_several:
@@ -242,6 +270,32 @@ class Pipeline:
         batches = elements.map(load, num_parallel_calls=self._threads, deterministic=True)
         batches = batches.unbatch() if is_several else batches
         return (batches.map(mix) if alpha else batches).with_options(options)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """All examples of a split in memory, by position.
+
+    Args:
+        columns: `(N, …)` by name.
+        targets: `(N, …)`.
+        num_done: Transforms that the columns have behind them.
+    """
+
+    columns: dict[str, tf.Tensor]
+    targets: tf.Tensor
+    num_done: int
+
+    def take(self, positions: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Returns the columns and targets of some examples."""
+        columns = {name: tf.gather(column, positions) for name, column in self.columns.items()}
+        return columns, tf.gather(self.targets, positions)
+
+
+def _target_shape(split: Split) -> tuple[int, ...]:
+    """Returns the shape of one example's target."""
+    target = split.source.target
+    return {"class": (), "multilabel": (len(target.labels),)}.get(target.kind, (target.width,))
 
 
 def _count_batches(split: Split, batch_size: int) -> int:

@@ -214,3 +214,47 @@ def test_augmentation_does_not_depend_on_the_number_of_workers():
     assert all(np.abs(plain - picture).max(axis=(1, 2, 3)).min() > 0 for picture in alone)
     later = np.concatenate([b.numpy() for b, _ in itertools.islice(Pipeline(split, 40).shuffled(5), 2)])
     assert len(np.unique(later.round(6), axis=0)) == 80  # every epoch is augmented anew
+
+
+class Files(Numbers):
+    """PNG files made on demand; one may be no picture at all."""
+
+    fields = (Field("picture", "image"),)
+
+    def read(self, index):
+        self.reads.append(np.array(index))
+        column = np.empty(len(index), object)
+        column[:] = [b"no picture" if number == self.bad else self.draw(number) for number in map(int, index)]
+        return {"picture": column}
+
+    def draw(self, number):
+        pixels = np.random.default_rng(number).integers(0, 256, (9, 7, 3), np.uint8)
+        return tf.io.encode_png(pixels).numpy()
+
+
+def make_files(size, bad=None):
+    source = Files(size, bad=bad)
+    decode = {"kind": "image", "field": "picture", "height": 6, "width": 6, "channels": 1, "mean": [0.5], "std": [0.25]}
+    vary = {"kind": "augment", "field": "picture", "crop": 1, "flip_horizontal": True}
+    steps = build_steps([decode, vary], source.fields)
+    return Split(source, np.arange(size), Preprocessing(source.fields, steps))
+
+
+def test_files_that_are_small_altogether_are_decoded_once_and_vary_as_ever():
+    kept, read_anew = make_files(70), make_files(70)
+    pairs = zip(
+        itertools.islice(Pipeline(kept, 32).shuffled(1, first_step=1), 6),
+        itertools.islice(Pipeline(read_anew, 32, keeps=False).shuffled(1, first_step=1), 6),
+        strict=True,
+    )
+    for batch, other in pairs:
+        for array, expected in zip(batch, other, strict=True):
+            np.testing.assert_array_equal(array, expected)
+    assert sum(map(len, kept.source.reads)) == 70 < sum(map(len, read_anew.source.reads))
+
+
+def test_a_file_that_is_no_picture_ends_it_when_its_turn_comes():
+    batches = iter(Pipeline(make_files(70, bad=3), 1).shuffled(0))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no PNG or JPEG"):
+        for _ in range(70):
+            next(batches)
