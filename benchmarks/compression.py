@@ -9,6 +9,7 @@ seen. Figures are means over seeds; each seed draws its own splits, weights and 
   mlp          784-2048-2048-10 on enlarged digits: median latency at batch 1, both files taking turns, one thread
   resnet       a small residual network on the photographs: the same
   transformer  a small encoder on digits, row by row: bytes of the .tflite file, neither packed; and latency
+  chains       lenet300 and resnet once more, by one chain of techniques: nothing is searched for, nothing chosen
   student      a quarter of the parameters, distilled against trained alone
   pqat         [prune, qat] against [prune, int8] on each of these networks: test accuracy of the exported files
   search       the search against trying every combination of a small grid
@@ -27,8 +28,8 @@ from typing import Any
 
 import compression_student as students
 import numpy as np
-from compression_cases import CASES
-from compression_runs import answer_all, open_bench, publish, search
+from compression_cases import CASES, Case
+from compression_runs import Result, answer_all, carry_out, open_bench, publish, search
 from compression_search import compare_search
 from rich.console import Console
 from rich.table import Table
@@ -65,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every part is given: a directory for its files, seeds, photographs, a search's time, networks of `pqat`."""
+    """What every part is given: a directory, seeds, photographs, the time of a search, networks of `pqat`, `chains`."""
 
     directory: Path
     seeds: tuple[int, ...]
@@ -82,14 +83,36 @@ def measure_case(name: str, settings: Settings) -> list[Line]:
     for seed in settings.seeds:
         results.append(search(case, seed, settings.time, settings.directory, settings.console))
         settings.console.print(f"{name}, seed {seed}: {results[-1]}", highlight=False, soft_wrap=True)
-    seeds = [asdict(result) for result in results]
-    lines = [
-        at_least(case.title, [getattr(result, case.figure) for result in results], case.aim, seeds),
-        at_most(f"{case.title.partition(':')[0]}: drop, points", [r.drop for r in results], case.max_drop, seeds),
-    ]
+    lines = compare(case, results)
     if name == "transformer":
+        seeds = [asdict(result) for result in results]
         lines.append(at_least("Transformer encoder: latency", [result.latency for result in results], 1, seeds))
     return lines
+
+
+def measure_chains(settings: Settings) -> list[Line]:
+    """Carries out one chain for each network that has one, and compares the result with the uncompressed network."""
+    lines = []
+    for name in settings.networks:
+        case = CASES[name](settings.signs)
+        if not case.chain:
+            continue
+        results = []
+        for seed in settings.seeds:
+            results.append(carry_out(case, seed, settings.directory))
+            settings.console.print(f"{name}, seed {seed}: {results[-1]}", highlight=False, soft_wrap=True)
+        lines += compare(case, results, "by one chain, ")
+    return lines
+
+
+def compare(case: Case, results: Sequence[Result], how: str = "") -> list[Line]:
+    """Returns the figure of a network and the drop that it costs."""
+    seeds = [asdict(result) for result in results]
+    name = case.title.partition(":")[0]
+    return [
+        at_least(how + case.title, [getattr(result, case.figure) for result in results], case.aim, seeds),
+        at_most(f"{how}{name}: drop, points", [result.drop for result in results], case.max_drop, seeds),
+    ]
 
 
 def at_least(name: str, figures: Sequence[float], aim: float, seeds: Sequence[Any]) -> Line:
@@ -157,6 +180,7 @@ def measure_search(settings: Settings) -> list[Line]:
 
 PARTS: dict[str, Callable[[Settings], list[Line]]] = {
     **{name: partial(measure_case, name) for name in CASES},
+    "chains": measure_chains,
     "student": measure_student,
     "pqat": measure_pqat,
     "search": measure_search,
@@ -181,11 +205,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--signs", type=Path, default=Path("sign-digits"), help="a folder a class, of photographs")
     parser.add_argument("--time", default="120s", help="of each search")
-    parser.add_argument("--networks", nargs="+", choices=list(CASES), default=list(CASES), help="of pqat")
+    parser.add_argument("--networks", nargs="+", choices=list(CASES), default=list(CASES), help="of pqat and chains")
     parser.add_argument("--directory", type=Path, help="kept, and taken up again; by default a new one, for the time")
     parser.add_argument("--output", type=Path, default=Path("results/compression.json"))
     options = parser.parse_args()
-    asked = {*options.parts, *(options.networks if "pqat" in options.parts else ())}
+    asked = {*options.parts, *(options.networks if {"pqat", "chains"} & {*options.parts} else ())}
     if asked & ON_PHOTOGRAPHS and not options.signs.is_dir():
         parser.error(
             f"there is no folder {options.signs}; give --signs one of photographs, a folder a class, or leave "

@@ -13,9 +13,9 @@ import bmp.run
 from bmp.artifact.artifact import export_variant
 from bmp.artifact.manifest import Measurement
 from bmp.compress import compress, open_version
-from bmp.compression.chain import UNCOMPRESSED, Chain
-from bmp.compression.evidence.measure import Measurer
-from bmp.compression.gate import record
+from bmp.compression.chain import UNCOMPRESSED, Chain, read_chain
+from bmp.compression.evidence.measure import Measurer, time_all
+from bmp.compression.gate import measure_metric, record
 from bmp.compression.search.trial import Trial
 from bmp.compression.search.workbench import Workbench, open_workbench
 from bmp.data import Dataset
@@ -165,6 +165,29 @@ def answer_all(bench: Bench, chains: Sequence[Chain]) -> dict[Chain, np.ndarray]
         found = record(bench.measurer.load(trial), bench.data.test)
         answers[chain] = found.decisions == found.targets
     return answers
+
+
+def carry_out(case: Case, seed: int, directory: Path) -> Result:
+    """Returns what the case's own chain comes to: nothing is chosen, so validation examples play no part."""
+    published = publish(case, seed, directory)
+    bench = open_bench(published, case.to_overrides(), directory / f"chain-{case.name}-{seed}")
+    chain = read_chain(list(case.chain))
+    trial = bench.measurer.measure(bench.workbench.make(chain), bench.workbench.digest(chain))
+    if trial.failure is not None:
+        raise SystemExit(f"{chain.name}: {trial.failure}")
+    runners = {kind: bench.measurer.load(one) for kind, one in (("before", bench.original), ("after", trial))}
+    accuracy = {kind: measure_metric(record(runner, bench.data.test), "accuracy") for kind, runner in runners.items()}
+    latency = {kind: times[1].p50_ms for kind, times in time_all(runners, bench.data).items()}
+    return Result(
+        chain=chain.name,
+        accuracy=accuracy["before"],
+        drop=accuracy["before"] - accuracy["after"],
+        h5_over_gzip=published.h5_bytes / trial.gzip_bytes,
+        raw_size=bench.original.raw_bytes / trial.raw_bytes,
+        latency=latency["before"] / latency["after"],
+        trials=1,
+        bytes_=trial.gzip_bytes,
+    )
 
 
 def _quiet() -> Console:
