@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from bmp.distribution.cluster import read_cluster
 from bmp.errors import ArtifactError, DataError, ExportError, NotFoundError, suggest
 from bmp.models import build_model
 from bmp.registry import Registry, Version
+from bmp.registry.reference import read_reference
 from bmp.storage import write_atomically
 from bmp.training import Trainer
 from bmp.training.history import read_history, write_history
@@ -168,8 +170,8 @@ def open_version(
     store: Registry, reference: str, overrides: Sequence[str], recipe: str | None, console: Console
 ) -> Opened:
     """Reads a version back: its recipe, its examples, its model."""
-    name, wanted = _read_reference(reference)
-    version = store.resolve(name, wanted)
+    wanted = read_reference(reference)
+    version = store.resolve(wanted.name, wanted.wanted)
     manifest = version.read_manifest()
     resolved = load_recipe(str(version.path / RECIPE_FILE), () if recipe else overrides)
     if recipe:
@@ -178,20 +180,12 @@ def open_version(
     data = load_data(build.data, resolved.data, resolved.seed, console=console)
     if data.digest != manifest.lineage.data_sha256:
         raise DataError(
-            f"The examples are no longer those that {name}/{version.number} was made from, so its test split may hold "
-            "what it was trained on. Bring the old ones back, or train a new version on these.",
+            f"The examples are no longer those that {version.name}/{version.number} was made from, so its test split may "
+            "hold what it was trained on. Bring the old ones back, or train a new version on these.",
             expected=manifest.lineage.data_sha256,
             received=data.digest,
         )
     return Opened(version, resolved, build, data, _load_model(version))
-
-
-def _read_reference(reference: str) -> tuple[str, str | None]:
-    for mark in ("@", "/"):
-        if mark in reference:
-            name, _, wanted = reference.partition(mark)
-            return name, wanted
-    return reference, None
 
 
 def _load_model(version: Version) -> "keras.Model":
@@ -383,7 +377,7 @@ def check(reference: str, *, registry: str = "registry", console: Console | None
 
 def _open_any(reference: str, store: Registry, console: Console) -> tuple["keras.Model", Dataset]:
     published = store.models()
-    if not reference.endswith((".yaml", ".yml")) and _read_reference(reference)[0] in published:
+    if not reference.endswith((".yaml", ".yml")) and re.split("[@/]", reference)[0] in published:
         opened = open_version(store, reference, (), None, console)
         return opened.model, opened.data
     if not reference.endswith((".yaml", ".yml")) and reference not in list_recipes():
