@@ -1,6 +1,7 @@
 """An artifact in the making: variants exported and laid out, the manifest written last.
 
 saved_model.pb  variables/   model.h5           the uncompressed model
+assets.extra/tf_serving_warmup_requests         what TensorFlow Serving runs first
 model.tflite                                    the recommended variant
 variants/<variant>.tflite                       the others that keep the accuracy promise
 bmp/manifest.json  bmp/recipe.yaml  bmp/history.csv  bmp/samples.npz  bmp/plots/history.png
@@ -30,6 +31,7 @@ from bmp.artifact.manifest import (
 from bmp.artifact.proof import Export, check_parity, compare, load_runner
 from bmp.artifact.samples import Samples, write_samples
 from bmp.artifact.saved_model import SAVED_MODEL_FILE
+from bmp.artifact.warmup import write_warmup
 from bmp.data import Dataset, Split
 from bmp.errors import ExportError
 from bmp.objectives import OBJECTIVES
@@ -104,7 +106,7 @@ def seal(
     parent: int | None = None,
     run: str | None = None,
 ) -> Manifest:
-    """Writes samples and manifest: after this the directory is complete, and nothing in it may change.
+    """Writes samples, warm-up and manifest: after this the directory is complete, and nothing in it may change.
 
     Args:
         directory: Of the artifact; the recipe stands in it already.
@@ -126,6 +128,8 @@ def seal(
     asked_with_tensors = all(field.kind == "tensor" for field in data.preprocessing.fields)
     raw = few.source.read(few.index) if asked_with_tensors and data.preprocessing.steps else {}
     write_samples(Samples(samples.inputs, outputs, samples.targets, raw), directory)
+    if (directory / SAVED_MODEL_FILE).is_file():
+        write_warmup(samples.inputs, name, directory)
     variants = tuple(
         Variant(
             name=variant,

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from bmp.artifact.guard import list_own_layers, rebuild_model
+from bmp.artifact.saved_model import call_by_name
 from bmp.errors import ExportError
 from bmp.signature import Arrays, Signature
 
@@ -32,28 +34,33 @@ def write_h5(model: "keras.Model", signature: Signature, path: Path) -> None:
     Raises:
         ExportError: The model is subclassed: its architecture is code, which a file of weights cannot hold.
     """
-    import h5py
-
-    if not model._is_graph_network:
-        raise ExportError(
-            f"The model '{model.name}' is a subclass of keras.Model with a call of its own, which .h5 cannot hold; it "
-            "is written as SavedModel and LiteRT. A functional or sequential model can be written as .h5 as well."
-        )
-
+    check_functional(model, ".h5")
     plain = path.with_suffix(".plain.h5")
     try:
-        with warnings.catch_warnings(), _without_remarks():  # Keras calls the format legacy; people's tools read it
+        with warnings.catch_warnings(), without_remarks():  # Keras calls the format legacy; people's tools read it
             warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
             model.save(plain, save_format="h5", include_optimizer=False)
-        # The file structures of HDF5 1.8 to 1.10 are a good deal smaller than the default, those of 1.6.
-        with h5py.File(plain) as source, h5py.File(path, "w", libver=("v108", "v110")) as target:
-            _copy_compressed(source, target)
+        compress_h5(plain, path)
     finally:
         plain.unlink(missing_ok=True)
 
 
+def check_functional(model: "keras.Model", suffix: str) -> None:
+    """Checks that the architecture of a model is data, so that a file of its own can hold it.
+
+    Raises:
+        ExportError: The model is subclassed.
+    """
+    if not model._is_graph_network:
+        raise ExportError(
+            f"The model '{model.name}' is a subclass of keras.Model with a call of its own, which {suffix} cannot "
+            "hold; it is written as SavedModel and LiteRT. A functional or sequential model can be written as "
+            f"{suffix} as well."
+        )
+
+
 @contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """Keeps Keras from telling people who save a model that was not compiled that it has no metrics."""
     logger = logging.getLogger("tensorflow")
 
@@ -68,20 +75,39 @@ def _without_remarks() -> Iterator[None]:
 
 
 def read_h5(path: Path) -> "keras.Model":
-    """Reads a file that `write_h5` wrote. For files of one's own only: loading one may run code it holds."""
-    import tf_keras as keras
+    """Reads a file that `write_h5` wrote: the description as data, layers from a closed table, weights as arrays.
 
-    import bmp.models.layers  # noqa: F401 - registers bmp's own layers
+    Layers of the user's own are built if this process has imported the file that registers them.
 
-    model: keras.Model = keras.models.load_model(path, compile=False)
-    return model
+    Raises:
+        ArtifactError: The file is damaged or does not fit itself.
+        UnsafeError: It names a layer, or holds something, that no file of bmp's does.
+    """
+    return rebuild_model(path, own=list_own_layers())
 
 
-def _copy_compressed(source: "h5py.Group", target: "h5py.Group") -> None:
+def compress_h5(source: Path | BinaryIO, target: Path | BinaryIO, *, leave_out: Collection[str] = ()) -> None:
+    """Copies an HDF5 file, every dataset of some size gzip-compressed and byte-shuffled.
+
+    Args:
+        source: To copy.
+        target: To write.
+        leave_out: Names of groups at the top that are not copied.
+    """
+    import h5py
+
+    # The file structures of HDF5 1.8 to 1.10 are a good deal smaller than the default, those of 1.6.
+    with h5py.File(source) as plain, h5py.File(target, "w", libver=("v108", "v110")) as packed:
+        _copy_compressed(plain, packed, leave_out)
+
+
+def _copy_compressed(source: "h5py.Group", target: "h5py.Group", leave_out: Collection[str] = ()) -> None:
     import h5py
 
     target.attrs.update(source.attrs)
     for name, item in source.items():
+        if name in leave_out:
+            continue
         if isinstance(item, h5py.Group):
             _copy_compressed(item, target.create_group(name))
             continue
@@ -101,14 +127,12 @@ class KerasRunner:
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one batch: `(B, *shape)` by input name in, `(B, *shape)` by output name out."""
-        given = dict(arrays) if len(arrays) > 1 else next(iter(arrays.values()))
-        outputs = self.model(given, training=False)
-        named = outputs if isinstance(outputs, dict) else {self.signature.outputs[0].name: outputs}
-        return {name: np.asarray(tensor) for name, tensor in named.items()}
+        outputs = call_by_name(self.model, self.signature, dict(arrays))
+        return {name: np.asarray(tensor) for name, tensor in outputs.items()}
 
 
 class H5Runner(KerasRunner):
-    """Runs an `.h5` file with Keras. For files of one's own only: loading one may run code it holds."""
+    """Runs an `.h5` file with Keras; see `read_h5`."""
 
     def __init__(self, path: Path, signature: Signature) -> None:
         super().__init__(read_h5(path), signature)

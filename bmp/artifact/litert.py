@@ -109,7 +109,8 @@ class LiteRTRunner:
 
     A plan (an interpreter whose tensors are allocated) is kept for the last few batch sizes, because
     allocating costs more than running a small model. Where the file takes or returns int8 for the float32 of the
-    signature, numbers are converted here.
+    signature, numbers are converted here. A file made for one example at a time, as some that are imported, is run once
+    for each.
 
     Args:
         model: The file, or its bytes.
@@ -132,8 +133,9 @@ class LiteRTRunner:
             raise ArtifactError(f"The LiteRT file has no signature '{SIGNATURE_KEY}': {error}") from error
         self._inputs = _match("input", runner.get_input_details(), signature.inputs)
         self._outputs = _match("output", runner.get_output_details(), signature.outputs)
-        self._codes = _read_codes(runner.get_input_details(), signature.inputs)
-        self._output_codes = _read_codes(runner.get_output_details(), signature.outputs)
+        self._codes = read_codes(runner.get_input_details(), signature.inputs)
+        self._output_codes = read_codes(runner.get_output_details(), signature.outputs)
+        self._takes_one = _takes_one(runner.get_input_details())
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one batch.
@@ -144,6 +146,13 @@ class LiteRTRunner:
         Returns:
             `(B, *shape)` by output name; the arrays are the caller's to keep.
         """
+        count = len(next(iter(arrays.values())))
+        if not self._takes_one or count == 1:
+            return self._run(arrays)
+        answers = [self._run({name: array[row : row + 1] for name, array in arrays.items()}) for row in range(count)]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         interpreter = self._plan(arrays)
         if self._codes:
             arrays = {**arrays, **{name: code.encode(arrays[name]) for name, code in self._codes.items()}}
@@ -196,7 +205,7 @@ class LiteRTRunner:
 
 
 @dataclass(frozen=True)
-class _Code:
+class Code:
     """How int8 numbers stand for floats: `scale * (number - zero_point)`."""
 
     scale: np.float32
@@ -212,10 +221,10 @@ class _Code:
         return (numbers.astype(np.float32) - np.float32(self.zero_point)) * self.scale
 
 
-def _read_codes(details: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, _Code]:
+def read_codes(details: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Code]:
     """Returns the code of each tensor that is int8 in the file and float32 in the signature."""
     return {
-        spec.name: _Code(np.float32(details[spec.name]["quantization"][0]), int(details[spec.name]["quantization"][1]))
+        spec.name: Code(np.float32(details[spec.name]["quantization"][0]), int(details[spec.name]["quantization"][1]))
         for spec in specs
         if spec.dtype == "float32" and details[spec.name]["dtype"] is np.int8
     }
@@ -232,20 +241,27 @@ def read_kernels(path: Path) -> Arrays:
 def _match(kind: str, details: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[tuple[str, int]]:
     """Pairs the names of a signature with tensor indices, checking that both tell the same story.
 
-    A float32 of the signature may be int8 in the file, where the file says which number stands for what.
+    A float32 of the signature may be int8 in the file, where the file says which number stands for what. The batch is
+    free, or one for good.
     """
     found = {
         name: (_seen_dtype(detail), *(None if size < 0 else int(size) for size in detail["shape_signature"]))
         for name, detail in details.items()
     }
     wanted = {spec.name: (spec.dtype, None, *spec.shape) for spec in specs}
-    if found != wanted:
+    ones = {spec.name: (spec.dtype, 1, *spec.shape) for spec in specs}
+    if found not in (wanted, ones):
         raise ArtifactError(
             f"The LiteRT file's {kind}s are not those of the signature.",
             expected=str(wanted),
             received=str(found),
         )
     return [(spec.name, details[spec.name]["index"]) for spec in specs]
+
+
+def _takes_one(details: Mapping[str, Any]) -> bool:
+    """Says whether a file was made for one example at a time."""
+    return all(detail["shape_signature"][0] == 1 for detail in details.values())
 
 
 def _seen_dtype(detail: Mapping[str, Any]) -> str:

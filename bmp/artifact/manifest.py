@@ -30,16 +30,17 @@ class FileEntry(_Entry):
 class Measurement(_Entry):
     """What a variant was measured at, on the exported file, through the engine that serves it."""
 
-    validation_score: float
+    validation_score: float | None
     """The score of the objective, such as accuracy, on the validation split; 1 is the best. The choice is made on
-    it."""
-    test_score: float
-    """The same on the test split, measured once, for the report."""
+    it. None of a model that was imported: nothing was chosen."""
+    test_score: float | None
+    """The same on the test split, measured once, for the report; of a model that was imported on the samples that came
+    with it, and None where no targets did."""
     test_metrics: dict[str, float] = {}
     """Every metric of the objective on the test split, by name."""
     max_abs_diff: float
-    """Largest difference of an output from the Keras model the variant was exported from, on the validation
-    split."""
+    """Largest difference of an output from the model the variant was exported from, on the validation split, or on the
+    samples of an import."""
     sparsity: float
     """Share of zeros among the weights of the exported file's kernels, 0 to 1."""
     size_bytes: int
@@ -89,11 +90,36 @@ class Variant(_Entry):
     measured: Measurement
 
 
+class Imported(_Entry):
+    """The file that a model was imported from, and how it was made sure that the exported files do the same."""
+
+    format: str
+    """An entry of bmp.imports.sources.IMPORTERS."""
+    file: str
+    """Its name, without the folder."""
+    sha256: str
+    """Of the file; of a folder, that of the lines `<sha256> <path>` of its files, sorted by path."""
+    size_bytes: int
+    engine: str
+    """What ran the file itself, such as `keras 3.15.1`."""
+    trusted: bool
+    """Whether its owner vouched for what it does when it is loaded; otherwise nothing in it could run code."""
+    confined: bool
+    """Whether the kernel kept what read it from all other files, from the network and from starting programs."""
+    samples: str
+    """What it was compared on."""
+    differences: dict[str, float]
+    """Largest difference of an output of each exported format from the file's own, by format."""
+    left_out: dict[str, str] = {}
+    """Why a format could not be written, by format."""
+
+
 class Lineage(_Entry):
     """Where the model comes from."""
 
-    recipe_sha256: str
-    data_sha256: str
+    recipe_sha256: str | None = None
+    """None of a model that was imported, as of its data."""
+    data_sha256: str | None = None
     parent_version: int | None
     """The version this one was made from; None when trained from scratch."""
     code_version: str
@@ -103,6 +129,8 @@ class Lineage(_Entry):
     """Processor and cores that the latencies were measured on."""
     run: str | None = None
     """Directory and start of the run that made it."""
+    imported: Imported | None = None
+    """The file it came from; None of a model that was trained here."""
 
 
 class Manifest(_Entry):
@@ -119,9 +147,9 @@ class Manifest(_Entry):
     preprocessing: dict[str, Any] | None = None
     """Raw features and the transforms that lead from them to the inputs of the signature; None where there are none."""
     recommended: str
-    """The variant in `model.tflite`."""
+    """The variant in `model.tflite`, or in the SavedModel where LiteRT cannot hold the model."""
     max_drop: float
-    """The promise: largest accepted loss against the uncompressed model."""
+    """The promise: largest accepted loss against the uncompressed model; 0 of a model that was imported."""
     promise: PromiseEntry | None = None
     """Whether the promise is proven of the recommended variant; None where that is uncompressed, or of before."""
     variants: tuple[Variant, ...]

@@ -21,13 +21,13 @@ class Samples:
     Args:
         inputs: `(N, *shape)` by input name.
         outputs: Of the recommended variant, `(N, *shape)` by output name.
-        targets: What is true, `(N, …)` as `bmp.objectives.Target` says.
+        targets: What is true, `(N, …)` as `bmp.objectives.Target` says; None where nobody knows.
         raw: `(N, *shape)` by feature, what a client sends, where transforms lead from tensors to the inputs.
     """
 
     inputs: Arrays
     outputs: Arrays
-    targets: np.ndarray
+    targets: np.ndarray | None
     raw: Arrays = field(default_factory=dict)
 
 
@@ -35,7 +35,7 @@ def write_samples(samples: Samples, directory: Path) -> None:
     """Writes the samples of an artifact; `read_samples` reads them."""
     path = directory / SAMPLES_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {"targets": samples.targets}
+    arrays: dict[str, Any] = {} if samples.targets is None else {"targets": samples.targets}
     arrays |= {f"input.{name}": array for name, array in samples.inputs.items()}
     arrays |= {f"output.{name}": array for name, array in samples.outputs.items()}
     arrays |= {f"raw.{name}": array for name, array in samples.raw.items()}
@@ -55,6 +55,6 @@ def read_samples(directory: Path) -> Samples:
                 {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}
                 for kind in ("input.", "output.", "raw.")
             )
-            return Samples(inputs, outputs, arrays["targets"], raw)
+            return Samples(inputs, outputs, arrays.get("targets"), raw)
     except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{path} holds no samples that can be read: {error}.") from error

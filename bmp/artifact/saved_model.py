@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 SIGNATURE_KEY = "serving_default"
 SAVED_MODEL_FILE = "saved_model.pb"
+_FILES, _DIRECTORIES = (SAVED_MODEL_FILE, "fingerprint.pb"), ("variables/", "assets/", "assets.extra/")
+
+
+def is_saved_model_file(relative: str) -> bool:
+    """Says whether a file of an artifact, by its path there, is part of the SavedModel."""
+    return relative in _FILES or relative.startswith(_DIRECTORIES)
 
 
 def write_saved_model(model: "keras.Model", signature: Signature, directory: Path) -> None:
@@ -27,18 +33,22 @@ def write_saved_model(model: "keras.Model", signature: Signature, directory: Pat
     import tensorflow as tf
 
     specs = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in signature.inputs}
-    single = len(specs) == 1
 
     @tf.function(input_signature=[specs], autograph=False)
     def serve(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        outputs = model(next(iter(inputs.values())) if single else inputs, training=False)
-        return outputs if isinstance(outputs, dict) else {signature.outputs[0].name: outputs}
+        return call_by_name(model, signature, inputs)
 
     # A plain module: the Keras objects stay out, so loading never rebuilds layers from a config.
     module = tf.Module()
     module.weights = model.weights
     module.serve = serve
     tf.saved_model.save(module, str(directory), signatures={SIGNATURE_KEY: serve.get_concrete_function()})
+
+
+def call_by_name(model: "keras.Model", signature: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Calls a model as it is used, with names where Keras has none: for a single input, and a single output."""
+    outputs = model(next(iter(inputs.values())) if len(inputs) == 1 else inputs, training=False)
+    return outputs if isinstance(outputs, dict) else {signature.outputs[0].name: outputs}
 
 
 class SavedModelRunner:

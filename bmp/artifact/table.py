@@ -45,8 +45,8 @@ def build_table(manifest: Manifest) -> Table:
         measured = variant.measured
         table.add_row(
             variant.name.replace("_", " "),  # may be broken between two lines
-            f"{measured.validation_score:.4f}",
-            f"{measured.test_score:.4f}",
+            _say_score(measured.validation_score),
+            _say_score(measured.test_score),
             f"{measured.sparsity:.0%}",
             _say_bytes(measured.size_bytes),
             _say_bytes(measured.gzip_bytes),
@@ -66,6 +66,10 @@ def explain_verdicts(manifest: Manifest) -> list[str]:
 def say_metrics(metrics: Mapping[str, float]) -> str:
     """Returns metrics in one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def _say_score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
 
 
 def _say_bytes(size_bytes: int) -> str:

@@ -56,6 +56,20 @@ def test_more_batch_sizes_than_it_keeps_plans_for(path, request):
         np.testing.assert_allclose(outputs, fresh, atol=1e-6)
 
 
+def test_a_file_for_one_example_is_run_once_for_each(model, float_path, tmp_path):
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    fixed = flatbuffer_utils.read_model(str(float_path))
+    for tensor in fixed.subgraphs[0].tensors:
+        tensor.shapeSignature = None  # the shape that is written is that of one example, for good
+    flatbuffer_utils.write_model(fixed, str(tmp_path / "fixed.tflite"))
+    runner = LiteRTRunner(tmp_path / "fixed.tflite", SIGNATURE)
+    expected = LiteRTRunner(float_path, SIGNATURE)
+    for size in (1, 5):
+        outputs = runner.run(make_batch(size))["probabilities"]
+        np.testing.assert_allclose(outputs, expected.run(make_batch(size))["probabilities"], atol=1e-6)
+
+
 def test_an_answer_is_not_changed_by_a_later_run(float_path):
     runner = LiteRTRunner(float_path, SIGNATURE)
     answers = [runner.run(make_batch(4, seed))["probabilities"] for seed in range(8)]

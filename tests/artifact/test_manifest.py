@@ -7,6 +7,7 @@ import pytest
 
 from bmp.artifact.manifest import (
     MANIFEST_FILE,
+    Imported,
     Lineage,
     Manifest,
     Measurement,
@@ -90,6 +91,28 @@ def test_comes_back_as_it_was_written(artifact):
     assert manifest.parsed_signature() == SIGNATURE
     assert manifest.created == datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
     assert manifest.variant("float32").measured == MEASURED
+
+
+def test_one_without_scores_or_recipe_comes_back_with_what_it_was_imported_from(artifact):
+    imported = Imported(
+        format="h5",
+        file="net.h5",
+        sha256="c" * 64,
+        size_bytes=7,
+        engine="tf_keras 2.21.0",
+        trusted=False,
+        confined=True,
+        samples="32 random examples, seed 0",
+        differences={"litert": 1e-7},
+        left_out={"saved_model": "why"},
+    )
+    manifest = read_manifest(artifact)
+    unscored = MEASURED.model_copy(update={"validation_score": None, "test_score": None})
+    variant = Variant(name="int8", file="model.tflite", verdict="recommended", measured=unscored)
+    lineage = Lineage(parent_version=None, code_version="0.1.0", packages={}, machine="", imported=imported)
+    changed = manifest.model_copy(update={"variants": (variant,), "lineage": lineage})
+    write_manifest(changed, artifact)
+    assert read_manifest(artifact) == changed
 
 
 def test_lists_every_file_but_itself(artifact):

@@ -59,11 +59,10 @@ def test_samples_with_a_flipped_byte_are_refused(tmp_path):
         read_samples(tmp_path)
 
 
-def test_samples_without_targets_are_refused(tmp_path):
-    (tmp_path / "bmp").mkdir()
-    np.savez(tmp_path / SAMPLES_FILE, **{"input.image": np.zeros(3)})
-    with pytest.raises(ArtifactError, match="targets"):
-        read_samples(tmp_path)
+def test_what_is_true_need_not_be_known(tmp_path):
+    write_samples(Samples(SAMPLES.inputs, SAMPLES.outputs, None), tmp_path)
+    read = read_samples(tmp_path)
+    assert read.targets is None and set(read.inputs) == set(SAMPLES.inputs)
 
 
 def test_nothing_is_ever_unpickled(tmp_path):

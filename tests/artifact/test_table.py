@@ -49,6 +49,14 @@ def render(manifest: Manifest) -> list[str]:
     return output.getvalue().splitlines()
 
 
+def test_a_score_that_was_never_measured_is_a_dash():
+    manifest = make_manifest(900, 0.001)
+    unscored = manifest.variants[0].measured.model_copy(update={"validation_score": None, "test_score": None})
+    variant = manifest.variants[0].model_copy(update={"measured": unscored})
+    row = next(line for line in render(manifest.model_copy(update={"variants": (variant,)})) if "float32" in line)
+    assert row.split()[1:4] == ["–", "–", "80%"]
+
+
 @pytest.mark.parametrize("name", ["digits", "x" * 64])
 @pytest.mark.parametrize(
     ("size_bytes", "latency_ms"),
