@@ -3,12 +3,14 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_PLAIN = "A symbolic link, or no plain file or directory"
 
 
 @contextmanager
@@ -34,14 +36,66 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def append_durably(path: Path, line: bytes) -> None:
-    """Appends bytes to a file and waits until they are on the disk."""
-    is_new = not path.exists()
-    with path.open("ab") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
+    """Appends bytes to a file and waits until they are on the disk; where that fails, the file is as it was."""
+    if not path.exists():
+        path.touch()
         sync_directory(path.parent)
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory and those above it, and waits until their names are on the disk."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
+
+
+def read_plain(path: Path, *, below: Path | None = None, offset: int = 0) -> bytes:
+    """Reads a plain file; a symbolic link is not followed.
+
+    Args:
+        path: Of the file.
+        below: A directory above it; no directory between the two may be a link either. By default its own.
+        offset: Where to start, in bytes.
+
+    Raises:
+        OSError: There is no such file, or something on the way to it is a link or of another kind.
+    """
+    below = below or path.parent
+    *directories, name = path.relative_to(below).parts
+    with ExitStack() as stack:
+        parent = _open_step(stack, str(below), os.O_DIRECTORY)
+        for directory in directories:
+            parent = _open_step(stack, directory, os.O_DIRECTORY | os.O_NOFOLLOW, parent)
+        descriptor = _open_step(stack, name, os.O_NOFOLLOW | os.O_NONBLOCK, parent)  # a pipe must not hold it up
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, _NOT_PLAIN, str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            file.seek(offset)
+            return file.read()
+
+
+def _open_step(stack: ExitStack, name: str, flags: int, parent: int | None = None) -> int:
+    """Opens one step of a path, until the stack is left."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | flags, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise OSError(error.errno, _NOT_PLAIN, name) from error
+        raise
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
 def sync_tree(directory: Path) -> None:

@@ -36,7 +36,7 @@ def create_app(settings: Settings | None = None) -> ServingApp:
     """
     settings = settings or Settings.from_environ(os.environ)
     logging.getLogger("serving").setLevel(settings.log_level.upper())
-    service = Service(Registry(settings.registry), settings.models)
+    service = Service(Registry(settings.registry), settings.models, settings.read_keys())
     app = ServingApp(service)
     app.register_blueprint(build_predict_door(service, settings.max_body_bytes))
     app.register_blueprint(build_admin_door(service))

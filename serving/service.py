@@ -4,9 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from bmp.errors import BmpError, NotFoundError, NotReadyError, RequestError, suggest
-from bmp.registry import Registry
+from bmp.registry import Registry, Version
+from bmp.registry.keys import PublicKeys
+from bmp.registry.signing import copy_signed
 from serving.model import LoadedModel, load_model
 
 _log = logging.getLogger(__name__)
@@ -18,11 +21,14 @@ class Service:
     Args:
         registry: Where they are.
         names: Which ones; empty means all.
+        keys: A version must be signed by one of them; None where unsigned ones are served as well.
     """
 
-    def __init__(self, registry: Registry, names: Iterable[str] = ()) -> None:
+    def __init__(self, registry: Registry, names: Iterable[str] = (), keys: PublicKeys | None = None) -> None:
         self._registry = registry
         self._names = tuple(names)
+        self._keys = keys
+        self._leases: list[ExitStack] = []  # held as long as the process lives: what is served is not removed
         self._loaded: dict[str, LoadedModel] = {}
         self._failed: dict[str, str] = {}
         self._finished = threading.Event()
@@ -45,7 +51,7 @@ class Service:
     def _load_one(self, name: str) -> None:
         start = time.perf_counter()
         try:
-            model = load_model(self._registry.resolve(name))
+            model = self._load_version(self._registry.resolve(name))
         except BmpError as error:
             self._failed[name] = error.code  # the message may hold paths, which are not for clients
             _log.error("model %s cannot be served: %s", name, error)
@@ -56,6 +62,20 @@ class Service:
             self._loaded = {**self._loaded, name: model}  # replaced, not changed: requests may be reading it
             seconds = time.perf_counter() - start
             _log.info("serving %s/%d, variant %s (%.2f s)", name, model.version, model.manifest.recommended, seconds)
+
+    def _load_version(self, version: Version) -> LoadedModel:
+        with ExitStack() as held:
+            held.enter_context(self._registry.lease(version))
+            model = self._load_checked(version)
+            self._leases.append(held.pop_all())
+        return model
+
+    def _load_checked(self, version: Version) -> LoadedModel:
+        if self._keys is None:
+            return load_model(version)
+        file = self._registry.signature_file(version.name, version.number)
+        with copy_signed(version, file, self._keys) as copy:
+            return load_model(copy)
 
     def is_started(self) -> bool:
         """Tells whether loading has come to its end, well or not."""

@@ -8,12 +8,19 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bmp.errors import ConfigError, suggest
+from bmp.registry.keys import PublicKeys, read_public_keys
 
 PREFIX = "BMP_"
 
 
 def _split(value: object) -> object:
     return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+
+def _check_given(value: object) -> object:
+    if value == "":  # as a path it would be the current directory
+        raise ValueError("it is empty; expected a public key or a directory of them")
+    return value
 
 
 class Settings(BaseModel):
@@ -25,6 +32,9 @@ class Settings(BaseModel):
     """Directory of published models."""
     models: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Names of the models to serve, separated by commas; empty serves all."""
+    require_signature: Annotated[Path | None, BeforeValidator(_check_given)] = None
+    """A public key, or a directory of them (`*.pub`): only versions that one of them signed are served, and of these
+    only what is as it was signed. `bmp models keygen` makes a pair, `bmp models sign` signs."""
     host: str = "127.0.0.1"
     """Address to listen on. There is no authentication: keep it private, or put a proxy in front."""
     port: int = Field(5000, ge=0, le=65535)
@@ -44,7 +54,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Reads the BMP_* variables.
+        """Reads the BMP_* variables, and looks whether the keys that they name are there.
 
         Raises:
             ConfigError: A variable is unknown or has a value that cannot be used.
@@ -59,13 +69,29 @@ class Settings(BaseModel):
                     f"{suggest(name, known)}"
                 )
         try:
-            return cls.model_validate(values)
+            settings = cls.model_validate(values)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
-            raise ConfigError(f"{name} is '{problem['input']}': {problem['msg']}.") from error
+            reason = problem["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{name} is '{problem['input']}': {reason}.") from error
+        settings.read_keys()
+        return settings
+
+    def read_keys(self) -> PublicKeys | None:
+        """Returns the keys that versions must be signed by; None where unsigned ones are served as well.
+
+        Raises:
+            ConfigError: There is no key where BMP_REQUIRE_SIGNATURE says.
+        """
+        if self.require_signature is None:
+            return None
+        try:
+            return read_public_keys(self.require_signature)
+        except ConfigError as error:
+            raise ConfigError(f"{PREFIX}REQUIRE_SIGNATURE: {error}") from error
 
     def to_environ(self) -> dict[str, str]:
         """Returns the variables that `from_environ` reads the same settings from."""
-        values = {**self.model_dump(mode="json"), "models": ",".join(self.models)}
+        values = {**self.model_dump(mode="json", exclude_none=True), "models": ",".join(self.models)}
         return {f"{PREFIX}{field.upper()}": str(value) for field, value in values.items()}

@@ -14,7 +14,11 @@ import numpy as np
 import bmp
 from bmp.cli.compress import compress_group
 from bmp.cli.data import data_group
+from bmp.cli.export import export_command
+from bmp.cli.imports import import_command
 from bmp.cli.launch import launch_command
+from bmp.cli.models import models_group
+from bmp.cli.options import explain_empty, registry_option
 from bmp.cli.plan import plan_command
 from bmp.cli.runs import runs_group
 from bmp.cli.tensorflow import check_can_train, hold_back_stderr
@@ -22,21 +26,12 @@ from bmp.errors import (
     BmpError,
     ConfigError,
     DataError,
-    NotFoundError,
     StoppedError,
     TrainingError,
 )
 from bmp.storage import is_disk_full
 
 _SHADES = " .:-=+*#%@"
-_registry_option = click.option(
-    "--registry",
-    default="registry",
-    envvar="BMP_REGISTRY",
-    show_default=True,
-    metavar="DIR",
-    help="Where the models are.",
-)
 
 
 def _exit_code(error: BmpError) -> int:
@@ -65,7 +60,9 @@ class _Command(click.Group):
         try:
             return super().invoke(context)
         except BmpError as error:
-            click.echo(f"bmp: {error}", err=True)
+            from bmp.registry.printable import make_printable
+
+            click.echo(f"bmp: {make_printable(str(error))}", err=True)
             context.exit(_exit_code(error))
         except KeyboardInterrupt:
             click.echo("bmp: stopped by Ctrl-C", err=True)
@@ -80,7 +77,10 @@ def main() -> None:
 
 main.add_command(compress_group)
 main.add_command(data_group)
+main.add_command(export_command)
+main.add_command(import_command)
 main.add_command(launch_command)
+main.add_command(models_group)
 main.add_command(plan_command)
 main.add_command(runs_group)
 
@@ -124,7 +124,7 @@ def run_command(
 
 @main.command("serve")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Serve only this model; may be repeated.  [all]")
-@_registry_option
+@registry_option
 @click.option("--host", default="127.0.0.1", envvar="BMP_HOST", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5000, envvar="BMP_PORT", show_default=True, type=click.IntRange(1, 65535))
 @click.option("--workers", envvar="BMP_WORKERS", type=click.IntRange(1), help="Processes.  [one a core]")
@@ -167,9 +167,7 @@ def _published(registry: str) -> list[str]:
 
     names = Registry(registry).models()
     if not names:
-        raise NotFoundError(
-            f"The registry '{registry}' holds no model. Publish one with 'bmp run', or name another with --registry."
-        )
+        raise explain_empty(registry)
     return names
 
 
@@ -194,55 +192,9 @@ def _gunicorn_conf() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "gunicorn.conf.py")
 
 
-@main.group("models")
-def models_group() -> None:
-    """List published models, name the one to serve."""
-
-
-@models_group.command("list")
-@_registry_option
-def list_command(registry: str) -> None:
-    """List every published version."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from bmp.registry import Registry
-
-    store = Registry(registry)
-    table = Table("model", "version", "aliases", "variant", "test\nscore", "bytes", "created", box=None, pad_edge=False)
-    for name in _published(registry):
-        aliases = store.aliases(name)
-        for number in store.versions(name):
-            manifest = store.get(name, number).read_manifest()
-            measured = manifest.variant(manifest.recommended).measured
-            table.add_row(
-                name,
-                str(number),
-                ", ".join(alias for alias, target in aliases.items() if target == number),
-                manifest.recommended,
-                f"{measured.test_score:.4f} {manifest.score}",
-                f"{measured.size_bytes:,}",
-                f"{manifest.created:%Y-%m-%d %H:%M}",
-            )
-    Console().print(table)
-
-
-@models_group.command("alias")
-@click.argument("model")
-@click.argument("alias")
-@click.argument("version", type=click.IntRange(1))
-@_registry_option
-def alias_command(model: str, alias: str, version: int, registry: str) -> None:
-    """Point ALIAS of MODEL at VERSION; servers started afterwards serve the one called production."""
-    from bmp.registry import Registry
-
-    Registry(registry).set_alias(model, alias, version)
-    click.echo(f"{model}@{alias} is version {version}")
-
-
 @main.command("try")
 @click.argument("model", default="digits")
-@_registry_option
+@registry_option
 def try_command(model: str, registry: str) -> None:
     """Ask a model about one held-out example.
 
@@ -258,11 +210,12 @@ def try_command(model: str, registry: str) -> None:
             shades = (array - array.min()) / (np.ptp(array) or 1) * (len(_SHADES) - 1)  # (H, W)
             click.echo("\n".join("  " + "".join(_SHADES[round(shade)] * 2 for shade in row) for row in shades))
     click.echo(f"POST {answer.url} to {answer.model}")
-    click.echo(f"answer {answer.said}, true label {answer.truth}")
+    truth = "" if answer.truth is None else f", true label {answer.truth}"
+    click.echo(f"answer {answer.said}{truth}")
 
 
 @main.command("doctor")
-@_registry_option
+@registry_option
 def doctor_command(registry: str) -> None:
     """Check that everything bmp needs is here.
 

@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bmp.cli.options import registry_option
 from bmp.cli.tensorflow import check_can_train, hold_back_stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_registry_option = click.option(
-    "--registry",
-    default="registry",
-    envvar="BMP_REGISTRY",
-    show_default=True,
-    metavar="DIR",
-    help="Where the models are.",
-)
 
 
 def _make_console(as_json: bool) -> "Console":
@@ -82,7 +74,7 @@ def compress_group() -> None:
 @click.option(
     "--work-dir", metavar="DIR", help="Where trials are kept for the next call.  [runs/compress-NAME-VERSION]"
 )
-@_registry_option
+@registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_verbose_option
 def search_command(model: str, registry: str, work_dir: str | None, as_json: bool, verbose: bool, **asked: Any) -> None:
@@ -125,7 +117,7 @@ def _to_overrides(asked: dict[str, Any]) -> list[str]:
 
 @compress_group.command("check")
 @click.argument("model")
-@_registry_option
+@registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_verbose_option
 def check_command(model: str, registry: str, as_json: bool, verbose: bool) -> None:
@@ -147,7 +139,7 @@ def check_command(model: str, registry: str, as_json: bool, verbose: bool) -> No
 
 @compress_group.command("verify")
 @click.argument("model")
-@_registry_option
+@registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_verbose_option
 def verify_command(model: str, registry: str, as_json: bool, verbose: bool) -> None:

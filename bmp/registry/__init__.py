@@ -1,5 +1,7 @@
-"""Published versions: publish, resolve, alias. No TensorFlow."""
+"""Published versions: publish, resolve, alias, verify, collect. No TensorFlow."""
 
-from bmp.registry.registry import Registry, Version
+from bmp.registry.aliases import UNSET
+from bmp.registry.registry import Registry
+from bmp.registry.version import Version
 
-__all__ = ["Registry", "Version"]
+__all__ = ["UNSET", "Registry", "Version"]

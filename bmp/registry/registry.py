@@ -1,49 +1,27 @@
-"""The registry: a directory of models, each a directory of numbered, immutable versions.
+"""The registry: a directory of models, each a directory of numbered, immutable versions and a journal.
 
-    <root>/<name>/<version>/      an artifact, exactly as its manifest says
-    <root>/<name>/aliases.json    {"production": 3}
-    <root>/<name>/journal.jsonl   what happened, in order
-
-Readers never lock: a version appears whole, by a rename.
+A version appears whole, by a rename, and counts from the moment that the journal has its line. Those who write one
+model take turns.
 """
 
-import fcntl
-import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from bmp.artifact.manifest import Manifest, check_files, read_manifest
-from bmp.errors import NotFoundError, RegistryError, suggest
-from bmp.names import check_alias, check_model_name, is_name
-from bmp.registry.journal import append_event, read_journal
-from bmp.storage import sync_directory, sync_tree, write_atomically
-
-PRODUCTION = "production"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One published version of a model."""
-
-    name: str
-    number: int
-    path: Path
-
-    def read_manifest(self) -> Manifest:
-        """Returns the manifest of the version.
-
-        Raises:
-            ArtifactError: It is damaged.
-        """
-        return read_manifest(self.path)
+from bmp.errors import ConfigError, RegistryError
+from bmp.names import check_alias, check_description, check_tag
+from bmp.registry.aliases import UNSET, Unset, check_expected, find_earlier, find_number, move_alias
+from bmp.registry.collection import Collected, collect
+from bmp.registry.directory import ModelDirectory, say_link
+from bmp.registry.events import Metadata, State
+from bmp.registry.publication import publish_into
+from bmp.registry.reader import PRODUCTION, RegistryReader
+from bmp.registry.verification import Problem, find_problems, mend
+from bmp.registry.version import Version
 
 
-class Registry:
+class Registry(RegistryReader):
     """Published versions below one directory, which need not exist yet.
 
     Example:
@@ -54,144 +32,153 @@ class Registry:
         1
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-
-    def models(self) -> list[str]:
-        """Returns the names of all models that have a version."""
-        if not self.root.is_dir():
-            return []
-        names = (entry.name for entry in self.root.iterdir() if entry.is_dir() and is_name(entry.name))
-        return sorted(name for name in names if self.versions(name))
-
-    def versions(self, name: str) -> list[int]:
-        """Returns the version numbers of a model, ascending; empty when there is no such model."""
-        directory = self.root / check_model_name(name)
-        if not directory.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in directory.iterdir() if entry.is_dir() and _is_version(entry.name))
-
-    def aliases(self, name: str) -> dict[str, int]:
-        """Returns alias to version number.
-
-        Raises:
-            RegistryError: The file that holds them is damaged.
-        """
-        path = self.root / check_model_name(name) / "aliases.json"
-        try:
-            aliases = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            aliases = None
-        if not isinstance(aliases, dict) or not all(type(number) is int for number in aliases.values()):
-            raise RegistryError(
-                f'{path} is damaged; expected an object of alias to version, such as {{"production": 1}}.'
-            )
-        return aliases
-
-    def get(self, name: str, number: int) -> Version:
-        """Returns a version by number.
-
-        Raises:
-            NotFoundError: There is no such model or version.
-        """
-        versions = self._existing_versions(name)
-        if number not in versions:
-            known = ", ".join(str(version) for version in versions)
-            raise NotFoundError(
-                f"Model '{name}' has no version {number}; it has {known}.",
-                expected=known,
-                received=str(number),
-            )
-        return Version(name, number, self.root / name / str(number))
-
-    def resolve(self, name: str, reference: int | str | None = None) -> Version:
-        """Returns the version that a number, an alias or nothing stands for.
-
-        Args:
-            name: Of the model.
-            reference: A version number (digits in a string will do), an alias, or None for `production` where
-                that alias is set and the newest version where it is not.
-
-        Raises:
-            NotFoundError: There is no such model, version or alias.
-        """
-        versions = self._existing_versions(name)
-        aliases = self.aliases(name)
-        if reference is None:
-            return self.get(name, aliases.get(PRODUCTION, versions[-1]))
-        if isinstance(reference, int) or _is_version(reference):
-            return self.get(name, int(reference))
-        if reference not in aliases:
-            known = ", ".join(sorted(aliases)) or "none"
-            raise NotFoundError(
-                f"Model '{name}' has no alias '{reference}'. Aliases: {known}.{suggest(reference, aliases)}",
-                expected=known,
-                received=reference,
-            )
-        return self.get(name, aliases[reference])
-
-    def journal(self, name: str) -> list[dict[str, object]]:
-        """Returns what happened to a model, oldest first.
-
-        Raises:
-            RegistryError: The journal has been altered.
-        """
-        return read_journal(self.root / check_model_name(name) / "journal.jsonl")
-
-    def publish(self, artifact: Path, name: str) -> Version:
-        """Copies an artifact in as the next version: staged, checked, synced, renamed.
+    def publish(self, artifact: Path, name: str, *, origin: str | None = None) -> Version:
+        """Copies an artifact in as the next version: staged, checked, synced, renamed, written down.
 
         Args:
             artifact: A directory whose manifest lists every file in it.
             name: Of the model.
+            origin: Where it comes from, if not from a run here.
 
         Raises:
             ArtifactError: The artifact is not what its manifest says; nothing was published.
             RegistryError: The registry cannot be written to; nothing was published.
         """
-        check_model_name(name)
-        manifest = read_manifest(artifact)
-        check_files(artifact, manifest)
-        directory = self.root / name
-        staging = directory / f".staging-{secrets.token_hex(8)}"  # no number: TensorFlow Serving passes it over
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(artifact, staging, symlinks=True)
-            check_files(staging, manifest)
-            sync_tree(staging)
-            with self._lock(name):
-                number = self._next_number(name)
-                final = staging.rename(directory / str(number))
-                try:
-                    sync_directory(directory)
-                    append_event(directory / "journal.jsonl", "publish", version=number)
-                except BaseException:
-                    final.rename(staging)  # a version that the journal does not know was never published
-                    raise
-        except OSError as error:
-            raise RegistryError(f"Cannot publish into {directory}: {error}. Nothing was published.") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        return Version(name, number, directory / str(number))
+        return publish_into(self._open(name), artifact, origin)
 
-    def set_alias(self, name: str, alias: str, number: int) -> None:
+    def set_alias(self, name: str, alias: str, number: int, *, expected: int | Unset | None = UNSET) -> None:
         """Points an alias at a version.
+
+        Args:
+            name: Of the model.
+            alias: To point.
+            number: Of the version.
+            expected: What the alias must name now, None for nothing; where it names another, it stays.
 
         Raises:
             NotFoundError: There is no such model or version.
+            RegistryError: The alias does not name what was expected, or nothing can be written.
         """
         check_alias(alias)
-        self.get(name, number)
-        directory = self.root / name
-        with self._lock(name):
-            aliases = self.aliases(name)
-            previous = aliases.get(alias)
-            if previous == number:
-                return
-            write_atomically(directory / "aliases.json", json.dumps({**aliases, alias: number}).encode() + b"\n")
-            append_event(directory / "journal.jsonl", "alias", alias=alias, version=number, previous=previous)
+        with self._changing(name, f"Alias '{alias}' is as it was.") as (directory, state, versions):
+            self._pick(number, state, versions)
+            check_expected(state, alias, expected)
+            if state.aliases.get(alias) != number:
+                move_alias(directory, state, alias, number)
+
+    def remove_alias(self, name: str, alias: str, *, expected: int | Unset | None = UNSET) -> None:
+        """Removes an alias.
+
+        Raises:
+            NotFoundError: There is no such model or alias.
+            RegistryError: The alias does not name what was expected, or nothing can be written.
+        """
+        check_alias(alias)
+        with self._changing(name, f"Alias '{alias}' is as it was.") as (directory, state, _):
+            check_expected(state, alias, expected)
+            find_number(state, alias)
+            move_alias(directory, state, alias, None)
+
+    def promote(self, name: str, reference: int | str | None = None, alias: str = PRODUCTION) -> Version:
+        """Points an alias at what a number or another alias stands for, and returns that version.
+
+        Args:
+            name: Of the model.
+            reference: A number, an alias, or None for the newest version.
+            alias: To point.
+
+        Raises:
+            NotFoundError: There is no such model, version or alias.
+            RegistryError: Nothing can be written.
+        """
+        version = self.resolve(name, self._read(name)[1][-1] if reference is None else reference)
+        self.set_alias(name, alias, version.number)
+        return version
+
+    def rollback(self, name: str, alias: str = PRODUCTION) -> Version:
+        """Returns an alias to the version that it named before, and returns that version.
+
+        A second time goes one further back, never forth again: after 1, 2, 3 come 2 and 1. An alias that was removed
+        comes back.
+
+        Raises:
+            NotFoundError: There is no such model or alias, or the version is gone.
+            RegistryError: The alias named nothing before, or nothing can be written.
+        """
+        check_alias(alias)
+        with self._changing(name, f"Alias '{alias}' is as it was.") as (directory, state, versions):
+            number = find_earlier(state, versions, alias)
+            move_alias(directory, state, alias, number, rollback=True)
+            return directory.version(number, state)
+
+    def tag(self, name: str, number: int, key: str, value: str | None) -> None:
+        """Sets a tag of a version, or removes it with the value None.
+
+        Raises:
+            ConfigError: It is no key, or no value.
+            NotFoundError: There is no such model or version.
+            RegistryError: Nothing can be written.
+        """
+        check_tag(key, value)
+        with self._changing(name, "The tag is as it was.") as (directory, state, versions):
+            self._pick(number, state, versions)
+            if state.metadata.get(number, Metadata()).tags.get(key) != value:
+                directory.commit(state, "tag", version=number, key=key, value=value)
+
+    def describe(self, name: str, number: int, text: str) -> None:
+        """Writes the description of a version anew.
+
+        Raises:
+            ConfigError: It is no text that can be shown.
+            NotFoundError: There is no such model or version.
+            RegistryError: Nothing can be written.
+        """
+        check_description(text)
+        with self._changing(name, "The description is as it was.") as (directory, state, versions):
+            self._pick(number, state, versions)
+            if state.metadata.get(number, Metadata()).description != text:
+                directory.commit(state, "describe", version=number, text=text)
+
+    # === Keeping house ===
+
+    def gc(self, name: str | None = None, *, keep: int = 1) -> Collected:
+        """Removes the versions of a model, or of all, that no alias names, that nobody holds and that are not new.
+
+        Args:
+            name: Of the model.
+            keep: How many of the newest versions of each model stay.
+
+        Raises:
+            ConfigError: Not even one shall stay.
+            NotFoundError: There is no such model.
+            RegistryError: Something cannot be removed.
+        """
+        if keep < 1:
+            raise ConfigError(f"gc was to keep {keep} versions; expected at least 1, the newest.", received=str(keep))
+        names = self.models() if name is None else [name]
+        return Collected.join(collect(self._open_any(each), keep) for each in names)
+
+    def verify(self, name: str | None = None) -> list[Problem]:
+        """Returns all that is wrong with a model, or with all of them: journal, aliases, every byte of every version.
+
+        Raises:
+            NotFoundError: There is no such model.
+            RegistryError: The registry cannot be read.
+        """
+        if name is not None:
+            return list(find_problems(self._open_any(name)))
+        problems = [Problem(each, None, "link", say_link(self.root / each)) for each in self._names(links=True)]
+        return problems + [problem for each in self._names() for problem in find_problems(self._open(each))]
+
+    def repair(self, name: str | None = None) -> list[Problem]:
+        """Puts right what a crash leaves behind, and returns that; what is damaged stays for `verify` to tell.
+
+        Raises:
+            NotFoundError: There is no such model.
+            RegistryError: A journal has been altered, or nothing can be written.
+        """
+        directories = map(self._open, self._names()) if name is None else [self._open_any(name)]
+        return [problem for directory in directories for problem in mend(directory)]
 
     def check_writable(self) -> None:
         """Makes the root directory if need be.
@@ -206,29 +193,12 @@ class Registry:
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise RegistryError(f"The registry {self.root} cannot be written to; check its owner and mode.")
 
-    def _existing_versions(self, name: str) -> list[int]:
-        versions = self.versions(name) if is_name(name) else []
-        if not versions:
-            models = self.models()
-            known = ", ".join(models) or "none"
-            raise NotFoundError(
-                f"No model is named '{name[:80]}'. Published: {known}.{suggest(name[:80], models)}",
-                expected=known,
-                received=name[:80],
-            )
-        return versions
-
-    def _next_number(self, name: str) -> int:
-        """A number that was never given before, also not to a version that is gone."""
-        published = [record["version"] for record in self.journal(name) if record["event"] == "publish"]
-        return 1 + max([0, *self.versions(name), *(version for version in published if isinstance(version, int))])
-
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        with (self.root / name / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a crash
-            yield
-
-
-def _is_version(text: str) -> bool:
-    return text.isascii() and text.isdigit() and not text.startswith("0")
+    def _changing(self, name: str, outcome: str) -> Iterator[tuple[ModelDirectory, State, list[int]]]:
+        """Holds the lock of a model that has a version, and tells what it is by then."""
+        directory = self._open_any(name)
+        with directory.writing(outcome), directory.lock():
+            state, versions = directory.read_versions()
+            if not versions:
+                raise self._explain_missing(name)
+            yield directory, state, versions

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -74,14 +75,17 @@ def test_verify_measures_again_and_tells_by_its_exit_code(typed, searched):
     assert rows and all(row["holds"] for row in rows)
     path = Registry("registry").get("tiny", 2).path / MANIFEST_FILE
     before = path.read_text()
-    path.chmod(0o644)
-    path.write_text(before.replace('"drop"', '"drop" '))  # no claim is other than it was
-    assert typed("verify", "tiny/2").exit_code == 0
     manifest = json.loads(before)
     manifest["promise"]["verdict"] = "failed"
+    path.chmod(0o644)
     path.write_text(json.dumps(manifest))
     done = typed("verify", "tiny/2")
+    assert done.exit_code == 1 and "altered since it was published" in done.output
+    journal = Path("registry", "tiny", "journal.jsonl").rename("journal-of-before")
+    Registry("registry").repair("tiny")  # as if it had been published so
+    done = typed("verify", "tiny/2")
     path.write_text(before)
+    journal.replace(Path("registry", "tiny", "journal.jsonl"))
     assert done.exit_code == 1 and "NO" in done.output
 
 

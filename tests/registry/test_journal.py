@@ -4,7 +4,7 @@ import os
 import pytest
 
 from bmp.errors import RegistryError
-from bmp.registry.journal import append_event, read_journal
+from bmp.registry.journal import Position, append_event, read_events, read_journal
 
 
 @pytest.fixture
@@ -103,3 +103,45 @@ def test_a_line_cut_short_in_the_middle_is_tampering(journal):
     journal.write_bytes(b"".join(lines))
     with pytest.raises(RegistryError, match="has been altered"):
         read_journal(journal)
+
+
+def test_every_byte_counts(journal):
+    intact = journal.read_bytes()
+    for index, byte in enumerate(intact[:-1]):
+        journal.write_bytes(intact[:index] + bytes([byte ^ 1 << index % 8]) + intact[index + 1 :])
+        with pytest.raises(RegistryError, match="has been altered"):
+            read_journal(journal)
+
+
+def test_goes_on_from_where_it_was(journal):
+    records, position = read_events(journal)
+    assert read_events(journal, position) == ([], position)
+    added = append_event(journal, "publish", after=position, version=3)
+    assert read_events(journal, position)[0] == [added]
+    with pytest.raises(RegistryError, match="Line 4 of"):
+        read_events(journal, Position(position.offset, position.sequence, "0" * 64))
+    assert read_journal(journal) == [*records, added]
+
+
+def test_times_never_go_back_also_where_the_clock_does(tmp_path):
+    ahead = "2199-01-01T00:00:00.000+00:00"
+    append_event(tmp_path / "journal", "publish", after=Position(time=ahead), version=1)
+    append_event(tmp_path / "journal", "publish", version=2)
+    assert [record["time"] for record in read_journal(tmp_path / "journal")] == [ahead, ahead]
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b"1" * 5000, b'{"sha256":"\\ud800","time":""}', b"{}", b"\x00", b"NaN"]
+)
+def test_what_is_no_line_at_all_is_told(journal, line):
+    journal.write_bytes(journal.read_bytes() + line + b"\n")
+    with pytest.raises(RegistryError, match="Line 4 of"):
+        read_journal(journal)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("elsewhere"), os.mkfifo, os.mkdir])
+def test_only_a_plain_file_is_a_journal(tmp_path, make):
+    (tmp_path / "elsewhere").touch()
+    make(tmp_path / "journal")
+    with pytest.raises(RegistryError, match="cannot be read"):
+        read_journal(tmp_path / "journal")

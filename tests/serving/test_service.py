@@ -13,10 +13,12 @@ from raw_models import MODELS, Published, export, make_columns, publish_models
 
 from bmp.errors import ArtifactError, NotFoundError, NotReadyError, RequestError, SignatureError
 from bmp.registry import Registry, Version
+from bmp.registry.keys import PublicKeys, read_private_key, read_public_keys, write_keys
+from bmp.registry.signing import sign_version
 from bmp.run import Run
 from serving.app import create_app
 from serving.engines import LiteRTEngine, SavedModelEngine
-from serving.model import load_model
+from serving.model import LoadedModel, load_model
 from serving.service import Service
 from serving.settings import Settings
 
@@ -208,3 +210,73 @@ def test_top_k_is_checked_against_the_labels(raw: dict[str, Published], name: st
     model.check_top_k(None)
     with pytest.raises(RequestError, match="expected 1 to 2" if name == "passengers" else "has no labels"):
         model.check_top_k(k)
+
+
+# === Signatures ===
+
+
+@pytest.fixture
+def signed(copy: Registry, tmp_path: Path) -> tuple[Registry, PublicKeys]:
+    """The registry with both models signed, one by each of two keys; the first of these is trusted."""
+    for name, key in (("adverts", "ours"), ("passengers", "theirs")):
+        write_keys(tmp_path / key)
+        sign_version(copy.resolve(name), read_private_key(tmp_path / key), copy.signature_file(name, 1))
+    return copy, read_public_keys(tmp_path / "ours.pub")
+
+
+def test_only_what_a_trusted_key_signed_is_served(
+    signed: tuple[Registry, PublicKeys], raw: dict[str, Published], caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, keys = signed
+    service = Service(registry, keys=keys)
+    service.load()
+    assert [model.name for model in service.models()] == ["adverts"]
+    assert service.failures() == {"passengers": "invalid_artifact"}
+    assert "passengers/1 is signed by key" in caplog.text
+    columns = make_columns(MODELS["adverts"][0], 3)
+    expected = load_model(raw["adverts"].version).predict_raw(columns)["answer"]
+    np.testing.assert_array_equal(service.get().predict_raw(columns)["answer"], expected)
+    registry.signature_file("adverts", 1).unlink()
+    unsigned = Service(registry, keys=keys)
+    unsigned.load()
+    assert set(unsigned.failures()) == {"adverts", "passengers"} and "adverts/1 is not signed" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["bmp/manifest.json", "bmp/samples.npz", "saved_model.pb", "fingerprint.pb"])
+def test_a_signed_version_is_not_served_once_a_bit_is_flipped(signed: tuple[Registry, PublicKeys], place: str) -> None:
+    registry, keys = signed
+    file = registry.resolve("adverts").path / place
+    data = file.read_bytes()
+    file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    service = Service(registry, ["adverts"], keys)
+    service.load()
+    assert service.failures() == {"adverts": "invalid_artifact"}
+
+
+def test_what_is_loaded_is_what_was_looked_at(
+    signed: tuple[Registry, PublicKeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that change between the look and the loading change nothing: the copy that was looked at is loaded."""
+    registry, keys = signed
+    seen = []
+
+    def load(version: Version) -> LoadedModel:
+        for file in registry.resolve("adverts").path.rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"changed")
+        seen.append(version.path)
+        return load_model(version)
+
+    monkeypatch.setattr("serving.service.load_model", load)
+    service = Service(registry, ["adverts"], keys)
+    service.load()
+    assert service.failures() == {} and service.get().version == 1
+    assert not seen[0].exists() and registry.root not in seen[0].parents
+
+
+def test_a_served_version_is_not_collected(copy: Registry) -> None:
+    service = Service(copy, ["adverts"])
+    service.load()
+    copy.publish(copy.resolve("adverts").path, "adverts")
+    collected = copy.gc("adverts")
+    assert [version.number for version in collected.in_use] == [1] and collected.removed == ()

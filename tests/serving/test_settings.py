@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bmp.errors import ConfigError
+from bmp.registry.keys import write_keys
 from serving.settings import Settings
 
 
@@ -39,3 +40,27 @@ def test_mistakes_are_named(environ: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Settings.from_environ(environ)
     assert says in raised.value.message
+
+
+def test_keys_are_read_when_the_process_starts(tmp_path: Path) -> None:
+    assert Settings.from_environ({}).read_keys() is None
+    name = write_keys(tmp_path / "k")
+    settings = Settings.from_environ({"BMP_REQUIRE_SIGNATURE": str(tmp_path / "k.pub")})
+    assert list(settings.read_keys() or {}) == [name]
+    assert Settings.from_environ(settings.to_environ()) == settings
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("", "BMP_REQUIRE_SIGNATURE is '': it is empty; expected a public key or a directory of them"),
+        ("missing", "BMP_REQUIRE_SIGNATURE: The key file .*missing cannot be read"),
+        ("empty", "BMP_REQUIRE_SIGNATURE: The directory .*empty holds no public key"),
+        ("k", "BMP_REQUIRE_SIGNATURE: .*k holds a private key"),
+    ],
+)
+def test_a_server_that_cannot_check_signatures_does_not_start(tmp_path: Path, place: str, says: str) -> None:
+    write_keys(tmp_path / "k")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=says):
+        Settings.from_environ({"BMP_REQUIRE_SIGNATURE": str(tmp_path / place) if place else ""})
