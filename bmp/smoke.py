@@ -30,14 +30,14 @@ class Answer:
         url: That was asked.
         model: `name/version`.
         said: The answer in words: the most probable class, or the values.
-        truth: Of the example, in the same words.
+        truth: Of the example, in the same words; None where nobody knows.
         inputs: The example, `(*shape)` by name, before any transform where it is of tensors.
     """
 
     url: str
     model: str
     said: str
-    truth: str
+    truth: str | None
     inputs: dict[str, np.ndarray]
 
 
@@ -55,8 +55,12 @@ def ask_server(registry: Registry, name: str, sample: int = 0) -> Answer:
     with run_server(registry, name) as url:
         answer, headers = _post(f"{url}/predict", body)
     objective = manifest.parsed_signature().objective
-    said = _say_output(objective, np.array(answer["prediction"][0]), manifest.labels)
-    truth = _say_truth(objective, samples.targets[sample], manifest.labels)
+    predicted = answer["prediction"]
+    if isinstance(predicted, dict):  # of several outputs, whose meaning nobody has said
+        said = "; ".join(f"{key}: {_say_output(objective, np.ravel(rows[0]), ())}" for key, rows in predicted.items())
+    else:
+        said = _say_output(objective, np.array(predicted[0]), manifest.labels)
+    truth = None if samples.targets is None else _say_truth(objective, samples.targets[sample], manifest.labels)
     return Answer(f"{url}/predict", headers["Bmp-Model"], said, truth, inputs)
 
 
