@@ -17,6 +17,7 @@ The map of the house, in the order of a run (`bmp/run.py` reads like this list):
     builders      the entries of all these catalogs that a recipe names
     run           the whole flow, one line a stage
     compress      a published version searched for its best compressed form; claims: measured again
+    imports       IMPORTERS     models from elsewhere, read in a sandbox, proven, published
     plan          what a training will take, before it starts
     smoke         one prediction by a real server
     doctor        whether everything is here

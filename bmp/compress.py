@@ -33,7 +33,7 @@ from bmp.compression.sensitivity import Sensitivity, measure_sensitivity, plot_s
 from bmp.config import Recipe, dump_recipe, list_recipes, load_recipe
 from bmp.data import Dataset, load_data
 from bmp.distribution.cluster import read_cluster
-from bmp.errors import ArtifactError, DataError, ExportError, NotFoundError, suggest
+from bmp.errors import ArtifactError, ConfigError, DataError, ExportError, NotFoundError, suggest
 from bmp.models import build_model
 from bmp.registry import Registry, Version
 from bmp.registry.reference import read_reference
@@ -173,6 +173,11 @@ def open_version(
     wanted = read_reference(reference)
     version = store.resolve(wanted.name, wanted.wanted)
     manifest = version.read_manifest()
+    if not (version.path / RECIPE_FILE).is_file():
+        raise ConfigError(
+            f"{version.name}/{version.number} holds no recipe, because it was imported: nothing says which examples it "
+            "was trained on, so no accuracy can be promised. Train it by a recipe, and compress what that publishes."
+        )
     resolved = load_recipe(str(version.path / RECIPE_FILE), () if recipe else overrides)
     if recipe:
         resolved = resolved.model_copy(update={"compress": load_recipe(recipe, overrides).compress})
@@ -180,8 +185,8 @@ def open_version(
     data = load_data(build.data, resolved.data, resolved.seed, console=console)
     if data.digest != manifest.lineage.data_sha256:
         raise DataError(
-            f"The examples are no longer those that {version.name}/{version.number} was made from, so its test split may "
-            "hold what it was trained on. Bring the old ones back, or train a new version on these.",
+            f"The examples are no longer those that {version.name}/{version.number} was made from, so its test split "
+            "may hold what it was trained on. Bring the old ones back, or train a new version on these.",
             expected=manifest.lineage.data_sha256,
             received=data.digest,
         )

@@ -10,7 +10,8 @@ from rich.console import Console
 from bmp.artifact.manifest import MANIFEST_FILE
 from bmp.claims import verify
 from bmp.compress import compress
-from bmp.errors import DataError, NotFoundError
+from bmp.errors import ArtifactError, DataError, NotFoundError
+from bmp.registry import Registry
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,13 @@ def verify_version(registry, reference="tiny/2"):
 
 
 def change_manifest(registry, change):
+    """Publishes what somebody claims who does not tell the truth: the journal holds the digest of these claims."""
     path = registry / "tiny" / "2" / MANIFEST_FILE
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
+    (registry / "tiny" / "journal.jsonl").unlink()
+    Registry(registry).repair("tiny")
 
 
 def broken(claims):
@@ -108,6 +112,13 @@ def test_a_figure_that_was_changed_is_told(registry):
 def test_a_promise_that_was_changed_is_told(registry, change):
     change_manifest(registry, lambda manifest: manifest["promise"].update(change))
     assert broken(verify_version(registry)[0]) == ["cluster-16_int8: promise"]
+
+
+def test_a_manifest_that_was_changed_after_it_was_published_is_refused(registry):
+    path = registry / "tiny" / "2" / MANIFEST_FILE
+    path.write_text(path.read_text().replace('"drop"', '"drop" '))  # no claim is other than it was
+    with pytest.raises(ArtifactError, match="altered since it was published"):
+        verify_version(registry)
 
 
 def test_an_unknown_version_is_refused(compressed):

@@ -248,6 +248,12 @@ def test_a_word_where_a_number_is_expected_is_taken_for_an_alias(call):
         call(model="tiny/one")
 
 
+def test_a_version_that_was_imported_is_refused(call, tiny_registry):
+    (tiny_registry / "tiny" / "1" / "bmp" / "recipe.yaml").unlink()
+    with pytest.raises(ConfigError, match="tiny/1 holds no recipe, because it was imported"):
+        call()
+
+
 def change_recipe(registry, change):
     """Changes the recipe in a version, as if the data it names were others by now."""
     path = registry / "tiny" / "1" / "bmp" / "recipe.yaml"

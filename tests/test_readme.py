@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 
+from bmp.artifact.formats import FORMATS
 from bmp.artifact.manifest import check_files
 from bmp.config import list_recipes, load_recipe
 from bmp.data import SOURCES
@@ -64,6 +65,7 @@ def read_table(heading: str) -> dict[str, list[str]]:
         ("objective", OBJECTIVES),
         ("`model.build`", MODELS),
         ("recipe", list_recipes()),
+        ("`--format`", FORMATS),
     ],
 )
 def test_tables_leave_nothing_out(heading: str, names: Iterable[str]) -> None:
