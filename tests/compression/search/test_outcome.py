@@ -92,6 +92,14 @@ def test_what_is_seen_to_break_the_promise_is_not_accepted_unproven():
     assert outcome.recommended == "b", "25 of 1000 are more than was promised, though by chance perhaps"
 
 
+def test_one_that_was_only_stored_otherwise_is_tested_first():
+    lucky = [make_trial("b", 300, -0.004, epochs=9), make_trial("c", 200, -0.002, epochs=9)]
+    stored = [make_trial("float16", 600), make_trial("dynamic", 500), make_trial("int8", 400, 0.01)]
+    outcome, asked = decide_on([*lucky, *stored], {"b": 30, "c": 30}, accept="unproven")
+    assert asked == ["float32", "dynamic", "b", "c"]
+    assert outcome.recommended == "dynamic", "the others were better by chance, on the validation split"
+
+
 def test_what_breaks_the_promise_or_saves_nothing_is_not_tested():
     trials = [
         make_trial("worse", 100, 0.021),
