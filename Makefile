@@ -11,7 +11,7 @@ help:
 	@echo "make run     train, compress, publish and serve a digit classifier, then ask it once"
 	@echo "make test    run every test"
 	@echo "make lint    style, types and the laws of the house"
-	@echo "make bench   measure the whole run, the input pipeline, training, and serving against plain code (needs wrk)"
+	@echo "make bench   measure the whole run, the input pipeline, training, compression, the registry, and serving against plain code (needs wrk)"
 	@echo "make tools   install the Debian packages of make soak, as root"
 	@echo "make soak    try to spoil runs for most of an hour: kills, full disks, flipped bits, cut cables (SOAK_SCALE=0.1: short)"
 	@echo "make serve   serve every published model on port 5000"
@@ -47,6 +47,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/registry.py
 
 # Debian's packages that make soak needs, and a few tests: strace strikes at system calls, iproute2 makes two hosts.
 tools:

@@ -21,7 +21,7 @@ from typing import Any
 from bmp.errors import RegistryError
 from bmp.names import check_model_name
 from bmp.registry.events import State, read_event
-from bmp.registry.journal import append_event, read_events
+from bmp.registry.journal import append_event, follow, read_events
 from bmp.registry.lease import Lease, is_abandoned
 from bmp.registry.version import Version
 from bmp.storage import make_directory, write_atomically
@@ -185,10 +185,9 @@ class ModelDirectory:
             event: Its kind.
             details: Of it.
         """
-        append_event(self.journal_file, event, after=state.position, **details)
-        records, state.position = read_events(self.journal_file, state.position)
-        for record in records:
-            state.apply(read_event(self.name, record))
+        record = append_event(self.journal_file, event, after=state.position, **details)
+        state.position = follow(state.position, record)  # not read back: what is written down must not fail any more
+        state.apply(read_event(self.name, record))
 
     def write_aliases(self, state: State) -> None:
         """Writes the aliases where people and other programs look. The caller holds the lock."""

@@ -79,17 +79,19 @@ def mend(directory: ModelDirectory) -> list[Problem]:
     Raises:
         RegistryError: The journal has been altered, or something cannot be written.
     """
-    with directory.lock(shared=True):
-        if not list(_look_over(directory, directory.read_state())):
-            return []  # what may be no model at all gets no lock file
-    mended = []
-    with directory.writing("Run the repair again once it can."), directory.lock():
-        state = directory.read_state()
-        for problem in list(_look_over(directory, state)):
-            mender = _MENDERS.get(problem.kind)
-            if mender is not None and mender(directory, state, problem):
-                mended.append(problem)
-    return mended
+    with directory.writing("Run the repair again once it can."):
+        with directory.lock(shared=True):
+            if not list(_look_over(directory, directory.read_state())):
+                return []  # what may be no model at all gets no lock file
+        with directory.lock():
+            return list(_mend_all(directory, directory.read_state()))
+
+
+def _mend_all(directory: ModelDirectory, state: State) -> Iterator[Problem]:
+    for problem in list(_look_over(directory, state)):
+        mender = _MENDERS.get(problem.kind)
+        if mender is not None and mender(directory, state, problem):
+            yield problem
 
 
 # === What stands where ===
