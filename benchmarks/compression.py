@@ -9,7 +9,7 @@ seen. Figures are means over seeds; each seed draws its own splits, weights and 
   mlp          784-2048-2048-10 on enlarged digits: median latency at batch 1, both files taking turns, one thread
   resnet       a small residual network on the photographs: the same
   transformer  a small encoder on digits, row by row: bytes of the .tflite file, neither packed; and latency
-  chains       lenet300 and resnet once more, by one chain of techniques: nothing is searched for, nothing chosen
+  chains       lenet300, lenet5 and resnet once more, by one chain of techniques: nothing is searched for or chosen
   student      a quarter of the parameters, distilled against trained alone
   pqat         [prune, qat] against [prune, int8] on each of these networks: test accuracy of the exported files
   search       the search against trying every combination of a small grid

@@ -133,6 +133,11 @@ def make_lenet5(signs: Path) -> Case:
         {"goal": "size", "epochs": 40, "learning_rate": 2e-3, "distill": True},
         "h5_over_gzip",
         15,
+        chain=(
+            {"prune": {"sparsity": 0.85, "epochs": 80}},
+            {"cluster": {"clusters": 16, "epochs": 20}},
+            {"qat": {"epochs": 10}},
+        ),
     )
 
 
