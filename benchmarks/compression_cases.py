@@ -134,9 +134,9 @@ def make_lenet5(signs: Path) -> Case:
         "h5_over_gzip",
         15,
         chain=(
-            {"prune": {"sparsity": 0.85, "epochs": 80}},
-            {"cluster": {"clusters": 16, "epochs": 20}},
-            {"qat": {"epochs": 10}},
+            {"prune": {"sparsity": 0.8, "epochs": 120}},
+            {"cluster": {"clusters": 8, "epochs": 30}},
+            {"qat": {"epochs": 20}},
         ),
     )
 
