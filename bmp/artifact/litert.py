@@ -129,13 +129,15 @@ class LiteRTRunner:
         interpreter = self._load()
         try:
             runner = interpreter.get_signature_runner(SIGNATURE_KEY)
-        except ValueError as error:
-            raise ArtifactError(f"The LiteRT file has no signature '{SIGNATURE_KEY}': {error}") from error
-        self._inputs = _match("input", runner.get_input_details(), signature.inputs)
-        self._outputs = _match("output", runner.get_output_details(), signature.outputs)
-        self._codes = read_codes(runner.get_input_details(), signature.inputs)
-        self._output_codes = read_codes(runner.get_output_details(), signature.outputs)
-        self._takes_one = _takes_one(runner.get_input_details())
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        except (ValueError, RuntimeError, IndexError) as error:
+            text = " ".join(str(error).split())
+            raise ArtifactError(f"The LiteRT file has no signature '{SIGNATURE_KEY}': {text}") from error
+        self._inputs = _match("input", inputs, signature.inputs)
+        self._outputs = _match("output", outputs, signature.outputs)
+        self._codes = read_codes(inputs, signature.inputs)
+        self._output_codes = read_codes(outputs, signature.outputs)
+        self._takes_one = _takes_one(inputs)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one batch.
@@ -178,16 +180,23 @@ class LiteRTRunner:
         return [interpreter.get_tensor(index) for index in indices]
 
     def _plan(self, arrays: Mapping[str, np.ndarray]) -> Any:
-        """Returns an interpreter allocated for these shapes, the least recently used one giving way."""
+        """Returns an interpreter allocated for these shapes, the least recently used one giving way.
+
+        Raises:
+            ArtifactError: The file has an operation that LiteRT does not know, or does not fit itself.
+        """
         shapes = tuple(arrays[name].shape for name, _ in self._inputs)
         interpreter = self._plans.get(shapes)
         if interpreter is not None:
             self._plans.move_to_end(shapes)
             return interpreter
         interpreter = self._plans.popitem(last=False)[1] if len(self._plans) >= _MAX_PLANS else self._load()
-        for (_, index), shape in zip(self._inputs, shapes, strict=True):
-            interpreter.resize_tensor_input(index, shape, strict=True)
-        interpreter.allocate_tensors()
+        try:
+            for (_, index), shape in zip(self._inputs, shapes, strict=True):
+                interpreter.resize_tensor_input(index, shape, strict=True)
+            interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ArtifactError(f"The LiteRT file cannot be run: {' '.join(str(error).split())}") from error
         self._plans[shapes] = interpreter
         return interpreter
 
@@ -201,7 +210,7 @@ class LiteRTRunner:
                 experimental_preserve_all_tensors=keeps_all,
             )
         except ValueError as error:
-            raise ArtifactError(f"Not a LiteRT model: {error}") from error
+            raise ArtifactError(f"Not a LiteRT model: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bmp.errors import ArtifactError
 from bmp.signature import Signature
+from bmp.storage import read_plain
 from bmp.transforms import Preprocessing
 
 MANIFEST_FILE = "bmp/manifest.json"
@@ -193,10 +194,12 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST_FILE
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(read_plain(path, below=directory))
     except FileNotFoundError as error:
         raise ArtifactError(f"{directory} is no artifact: it has no {MANIFEST_FILE}.") from error
-    except ValueError as error:
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); the artifact is damaged.") from error
     written = raw.get("schema_version") if isinstance(raw, dict) else None
     if written != SCHEMA_VERSION:
@@ -257,9 +260,12 @@ def check_file(directory: Path, manifest: Manifest, relative: str) -> Path:
     if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
         raise ArtifactError(f"The manifest of {directory} lists '{relative}', which leads out of the artifact.")
     path = directory / relative
-    if path.is_symlink() or not path.is_file():
-        raise ArtifactError(f"{path} is missing; the artifact is incomplete.")
-    found = digest_file(path)
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise ArtifactError(f"{path} is missing; the artifact is incomplete.")
+        found = digest_file(path)
+    except OSError as error:  # a disk that fails, or a name that no file can have
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
     if found != entry:
         raise ArtifactError(
             f"{path} has been altered: its SHA-256 is {found.sha256[:12]}…, the manifest says {entry.sha256[:12]}….",

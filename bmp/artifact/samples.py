@@ -3,12 +3,14 @@
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from bmp.errors import ArtifactError
+from bmp.artifact.guard.limits import Limits
+from bmp.errors import ArtifactError, UnsafeError
 from bmp.signature import Arrays
 
 SAMPLES_FILE = "bmp/samples.npz"
@@ -47,14 +49,30 @@ def read_samples(directory: Path) -> Samples:
 
     Raises:
         ArtifactError: There are none, or they cannot be read.
+        UnsafeError: They would fill the memory.
     """
     path = directory / SAMPLES_FILE
     try:
+        _check_growth(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             inputs, outputs, raw = (
                 {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}
                 for kind in ("input.", "output.", "raw.")
             )
             return Samples(inputs, outputs, arrays.get("targets"), raw)
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
-        raise ArtifactError(f"{path} holds no samples that can be read: {error}.") from error
+    except UnsafeError:
+        raise
+    except (
+        *(OSError, EOFError, KeyError, ValueError, TypeError, NotImplementedError),
+        *(BadZipFile, zlib.error, TokenError, SyntaxError, MemoryError, RecursionError),  # headers that are made up
+    ) as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ArtifactError(f"{path} holds no samples that can be read: {text}.") from error
+
+
+def _check_growth(path: Path) -> None:
+    """Raises where a small file would become large: whoever serves a version reads its samples."""
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    Limits().check_growth(str(path), path.stat().st_size, unpacked)

@@ -167,7 +167,9 @@ def _say_measured(measured: Measurement) -> Sequence[str]:
 def _say_promise(promise: PromiseEntry | None, max_drop: float) -> str:
     if promise is None:
         return ""
-    seen = f"{abs(promise.drop):.4f} {'worse' if promise.drop > 0 else 'better'} than" if promise.drop else "the same as"
+    seen = "the same as"
+    if promise.drop:
+        seen = f"{abs(promise.drop):.4f} {'worse' if promise.drop > 0 else 'better'} than"
     accepted = " Its maker took it without proof." if promise.verdict == "unproven" else ""
     return (
         f"**{promise.verdict.capitalize()}**: on {promise.examples:,} examples, {promise.metric} was {seen} the "

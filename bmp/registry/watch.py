@@ -12,7 +12,7 @@ from bmp.names import is_name
 from bmp.registry.events import Event, read_event
 from bmp.registry.journal import Position, read_events
 
-_Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int]
 """Inode, bytes and time of change of a file."""
 
 
@@ -36,14 +36,14 @@ class Watcher:
         self.root = root
         self.failures: dict[str, RegistryError] = {}
         """By model: why its journal cannot be read at present."""
-        self._stamps: dict[str, _Stamp] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._positions: dict[str, Position] = {}
         self.poll()
 
     def poll(self) -> list[Event]:
         """Returns what has happened, model by model, oldest first; waits for nothing."""
         events = []
-        for name, stamp in _look(self.root):
+        for name, stamp in look(self.root):
             if self._stamps.get(name) != stamp:
                 events += self._read(name, size_bytes=stamp[1])
                 self._stamps[name] = stamp
@@ -81,7 +81,7 @@ class Watcher:
         return records[known:], position
 
 
-def _look(root: Path) -> Iterator[tuple[str, _Stamp]]:
+def look(root: Path) -> Iterator[tuple[str, Stamp]]:
     """Yields name and stamp of each journal of a registry; none of a registry that is not there at present."""
     try:
         with os.scandir(root) as entries:

@@ -140,6 +140,8 @@ class _Reader:
         return {key: self.read(value, replace(place, key=key)) for key, value in items.items()}
 
     def _check_word(self, word: str, place: _Place) -> None:
+        if place.key in _LAYER_PLACES[1:]:  # Keras would make a layer of the class of that name
+            raise _refuse(place, f"has the word {_show(word)} in the place of a layer", word, ())
         kind = place.key.rpartition("_")[2]
         known = DTYPES if kind == "dtype" else PARTS.get(kind)
         if known is not None and word not in known:

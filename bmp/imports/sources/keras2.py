@@ -37,8 +37,9 @@ def read_keras2(path: Path, *, trust: bool) -> Original:
     import bmp.models.layers  # noqa: F401 - registers bmp's own layers
     from bmp.artifact.guard import rebuild_model
 
+    rebuilt = None if trust else rebuild_model(path)  # first: it makes no more weights than the file holds
     loaded = keras.models.load_model(path, compile=False, safe_mode=not trust)
-    model = name_outputs(loaded if trust else rebuild_model(path), path)
+    model = name_outputs(loaded if rebuilt is None else rebuilt, path)
     signature = describe(model, path)
     return Original(
         engine=f"tf_keras {version('tf_keras')}",
