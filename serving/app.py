@@ -8,7 +8,9 @@ from flask import Flask
 from bmp.registry import Registry
 from serving.http.admin import build_admin_door
 from serving.http.errors import install_error_handlers
+from serving.http.inference_v2 import build_inference_door
 from serving.http.predict import build_predict_door
+from serving.http.tfserving import build_tfserving_door
 from serving.service import Service
 from serving.settings import Settings
 
@@ -36,9 +38,17 @@ def create_app(settings: Settings | None = None) -> ServingApp:
     """
     settings = settings or Settings.from_environ(os.environ)
     logging.getLogger("serving").setLevel(settings.log_level.upper())
-    service = Service(Registry(settings.registry), settings.models, settings.read_keys())
+    service = Service(
+        Registry(settings.registry),
+        settings.models,
+        settings.read_keys(),
+        versions=settings.versions,
+        reload=settings.reload,
+    )
     app = ServingApp(service)
     app.register_blueprint(build_predict_door(service, settings.max_body_bytes))
+    app.register_blueprint(build_tfserving_door(service, settings.max_body_bytes))
+    app.register_blueprint(build_inference_door(service, settings.max_body_bytes))
     app.register_blueprint(build_admin_door(service))
     install_error_handlers(app)
     service.start()

@@ -17,6 +17,7 @@ from bmp.transforms import Columns, Field, Preprocessing
 from bmp.transforms.image import MAX_PIXELS
 from bmp.transforms.labels import Ranked, last_tokens, rank_binary, top_k
 from bmp.transforms.tokens import PADDING
+from serving.codec.npy import NPY
 from serving.codec.raw import JSON, content_types, count_pixels, make_examples
 from serving.codec.rows import Features
 from serving.engines import ENGINES, Engine, check_saved_model, engine_for
@@ -79,6 +80,12 @@ class LoadedModel:
     def max_examples(self) -> int:
         """How many examples one batch may hold, so that what comes out of it fits into memory."""
         return _max_examples(self.signature.outputs)
+
+    @cached_property
+    def content_types(self) -> tuple[str, ...]:
+        """What a body of `POST /predict` may come as."""
+        takes_array = len(self.asked.inputs) == 1 and (self.features is None or self.takes_raw_tensors)
+        return (JSON, *content_types(self.features), *([NPY] if takes_array else []))
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Checks a batch of the model's inputs against the signature and runs it.
@@ -174,7 +181,7 @@ class LoadedModel:
             "labels": self.manifest.labels,
             "features": [] if self.features is None else self.features.describe(),
             "transforms": [] if self.preprocessing is None else [step.kind for step in self.preprocessing.steps],
-            "content_types": [JSON, *content_types(self.features)],
+            "content_types": list(self.content_types),
             "variant": variant.name,
             "metrics": variant.measured.model_dump(),
             "created": self.manifest.created.isoformat(),
@@ -187,11 +194,14 @@ def load_model(version: Version) -> LoadedModel:
     Raises:
         ArtifactError: The version is damaged.
         ConfigError: It needs what is not installed here.
+        SignatureError: Its own samples do not fit it.
+        InferenceError: It answers one of them with NaN or infinity.
     """
     manifest = version.read_manifest()
     signature, preprocessing = manifest.parsed_signature(), _read_preprocessing(manifest)
     file = manifest.variant(manifest.recommended).file
-    assert file is not None, "the recommended variant always has a file"
+    if file is None:
+        raise ArtifactError(f"The manifest of '{manifest.name}' recommends a variant of which no file is kept.")
     kind = engine_for(file)
     if kind == "savedmodel":
         path = check_saved_model(version.path, manifest)
@@ -199,10 +209,14 @@ def load_model(version: Version) -> LoadedModel:
         path = check_file(version.path, manifest, file)
     engine = ENGINES[kind](path, signature)
     check_file(version.path, manifest, SAMPLES_FILE)
-    engine.warm_up(read_samples(version.path).inputs)
+    samples = read_samples(version.path).inputs
+    signature.check_inputs(samples)
+    engine.warm_up(samples)
     if preprocessing is not None:
         preprocessing.run(make_examples(preprocessing.fields))  # imports what decodes files, if it is installed
-    return LoadedModel(version.name, version.number, manifest, signature, engine, preprocessing)
+    model = LoadedModel(version.name, version.number, manifest, signature, engine, preprocessing)
+    model.predict({name: array[:1] for name, array in samples.items()})  # as a request would be: numbers are finite
+    return model
 
 
 def _read_preprocessing(manifest: Manifest) -> Preprocessing | None:

@@ -1,11 +1,12 @@
 """Everything an operator may set: BMP_* variables, read once when a process starts."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bmp.errors import ConfigError, suggest
 from bmp.registry.keys import PublicKeys, read_public_keys
@@ -23,6 +24,12 @@ def _check_given(value: object) -> object:
     return value
 
 
+def _check_policy(text: str) -> str:
+    if text not in ("served", "all") and not re.fullmatch("latest:[1-9][0-9]{0,8}", text):
+        raise ValueError("it is no policy; expected served, all, or latest:N such as latest:2")
+    return text
+
+
 class Settings(BaseModel):
     """What a server runs with. Each field is the variable of the same name: `port` is `BMP_PORT`."""
 
@@ -35,6 +42,11 @@ class Settings(BaseModel):
     require_signature: Annotated[Path | None, BeforeValidator(_check_given)] = None
     """A public key, or a directory of them (`*.pub`): only versions that one of them signed are served, and of these
     only what is as it was signed. `bmp models keygen` makes a pair, `bmp models sign` signs."""
+    versions: Annotated[str, AfterValidator(_check_policy)] = "served"
+    """Which versions of a model are served: `served` is the default (`production`, else the newest) and each that an
+    alias names; `latest:N` the newest N as well; `all`. Each takes its memory in each process."""
+    reload: bool = True
+    """Whether what is published, and where aliases go, counts at once; with 0 it does from the next start on."""
     host: str = "127.0.0.1"
     """Address to listen on. There is no authentication: keep it private, or put a proxy in front."""
     port: int = Field(5000, ge=0, le=65535)

@@ -6,10 +6,11 @@ the rectangle. Everything else takes the exact one, which walks the value and ca
 """
 
 import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -20,7 +21,7 @@ from bmp.signature import Arrays, Signature, TensorSpec
 from bmp.transforms.labels import Ranked
 
 INPUT_KEYS = ("x_test", "instances")
-_KNOWN_KEYS = (*INPUT_KEYS, "model", "version", "top_k")
+_KNOWN_KEYS = (*INPUT_KEYS, "model", "version", "alias", "top_k")
 _EXAMPLE = '{"x_test": [[…], …]}'
 _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 _MAX_FAST_ROWS = 64
@@ -41,6 +42,7 @@ class Request:
         model: Name of the model, if given.
         version: Its version, if given.
         top_k: How many labels are wanted with their probabilities, if any.
+        alias: What names its version, if given.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Request:
     model: str | None = None
     version: int | None = None
     top_k: int | None = None
+    alias: str | None = None
 
     def to_arrays(self, signature: Signature) -> Arrays:
         """Returns `(B, *shape)` by input name; the signature's own check is still to come.
@@ -56,6 +59,8 @@ class Request:
             SignatureError: The inputs are no rectangles of numbers that fit the dtypes.
         """
         names = [spec.name for spec in signature.inputs]
+        if isinstance(self.inputs, list) and self.inputs and isinstance(self.inputs[0], dict):
+            return _rows_to_arrays(self.inputs, signature, self.key)
         if not isinstance(self.inputs, dict):
             if len(names) > 1:
                 raise SignatureError(
@@ -65,14 +70,7 @@ class Request:
                     received=kind_of(self.inputs),
                 )
             return {names[0]: to_array(self.inputs, signature.inputs[0], self.key)}
-        unknown = [name for name in self.inputs if name not in names]
-        if unknown:
-            raise SignatureError(
-                f"The model has no input '{unknown[0][:80]}'. Inputs: {', '.join(names)}."
-                f"{suggest(unknown[0][:80], names)}",
-                expected=", ".join(names),
-                received=unknown[0][:80],
-            )
+        _check_names(self.inputs, names)
         return {
             spec.name: to_array(self.inputs[spec.name], spec, f"{self.key}.{spec.name}")
             for spec in signature.inputs
@@ -80,26 +78,52 @@ class Request:
         }
 
 
-def decode_request(body: bytes) -> Request:
-    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model, version and top_k.
+class Rectangle(NamedTuple):
+    """A body that the fast way has read.
+
+    Args:
+        key: The key the inputs came under.
+        arrays: `(B, *shape)` by input name.
+    """
+
+    key: str
+    arrays: Arrays
+
+
+def parse_object(body: bytes, example: str) -> dict[str, Any]:
+    """Reads a body that has to be one JSON object.
+
+    Args:
+        body: As it came.
+        example: Of a good one, for the error.
 
     Raises:
-        RequestError: Not JSON, not an object, no inputs, an unknown key, or a model, version or top_k of a wrong type.
+        RequestError: It is not JSON, or no object.
     """
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RequestError(
             f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).",
-            expected=_EXAMPLE,
+            expected=example,
             received="invalid JSON" if body else "an empty body",
         ) from None
     if not isinstance(parsed, dict):
         raise RequestError(
-            f"The body is {kind_of(parsed)}; expected an object such as {_EXAMPLE}.",
-            expected=_EXAMPLE,
+            f"The body is {kind_of(parsed)}; expected an object such as {example}.",
+            expected=example,
             received=kind_of(parsed),
         )
+    return parsed
+
+
+def decode_request(body: bytes) -> Request:
+    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model, version or alias, and top_k.
+
+    Raises:
+        RequestError: Not JSON, not an object, no inputs, an unknown key, or another of them of a wrong type.
+    """
+    parsed = parse_object(body, _EXAMPLE)
     for key in parsed:
         if key not in _KNOWN_KEYS:
             raise RequestError(
@@ -116,15 +140,21 @@ def decode_request(body: bytes) -> Request:
             expected=_EXAMPLE,
             received=", ".join(parsed) or "an empty object",
         )
-    model, version, top_k = parsed.get("model"), parsed.get("version"), parsed.get("top_k")
+    model, version, top_k, alias = (parsed.get(key) for key in ("model", "version", "top_k", "alias"))
     _check_type("model", model, str, "a string, the name of a model")
     _check_type("version", version, int, "a whole number")
     _check_type("top_k", top_k, int, "a whole number, how many labels are wanted")
-    return Request(given[0], parsed[given[0]], model, version, top_k)
+    _check_type("alias", alias, str, "a string, an alias of the model")
+    return Request(given[0], parsed[given[0]], model, version, top_k, alias)
 
 
-def decode_rectangle(body: bytes, signature: Signature) -> Arrays | None:
+def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = INPUT_KEYS) -> Rectangle | None:
     """Reads the usual body, fast: one key, one float input, a rectangle of numbers of the right width.
+
+    Args:
+        body: As it came.
+        signature: What the model takes.
+        keys: Those that inputs may come under.
 
     Returns:
         What `decode_request` and `Request.to_arrays` would return for the same body, or None for a body that
@@ -138,7 +168,7 @@ def decode_rectangle(body: bytes, signature: Signature) -> Arrays | None:
     try:
         document = _parser().parse(body)
         (key,) = document.keys()
-        if key not in INPUT_KEYS:
+        if key not in keys:
             return None
         rows = len(document[key])
         if not 0 < rows <= _MAX_FAST_ROWS or body.translate(None, _NUMBER_BYTES) != _skeleton(key, rows, spec.shape):
@@ -148,7 +178,7 @@ def decode_rectangle(body: bytes, signature: Signature) -> Arrays | None:
             array = numbers.astype(spec.dtype).reshape(rows, *spec.shape)
     except (ValueError, TypeError, RuntimeError, AttributeError, FloatingPointError):
         return None  # whatever is unusual, for whatever reason, is the exact way's to explain
-    return {spec.name: array}
+    return Rectangle(key, {spec.name: array})
 
 
 def encode_prediction(outputs: Arrays, top_k: list[Ranked] | None = None) -> bytes:
@@ -174,7 +204,7 @@ def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
     Args:
         value: As JSON gave it.
         spec: Gives the dtype; the shape is not checked here.
-        where: The place in the body, as an error names it.
+        where: The place in the body, as an error names it; `[*]` in it stands for the index of an example.
 
     Raises:
         SignatureError: Not lists, ragged, too deep, or an element that is no number of this dtype.
@@ -198,8 +228,42 @@ def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
     except OverflowError:
         raise _out_of_range(spec, where) from None
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise _out_of_range(spec, where + _to_path(tuple(np.argwhere(~np.isfinite(array))[0])))
+        raise _out_of_range(spec, _to_place(where, tuple(np.argwhere(~np.isfinite(array))[0])))
     return array
+
+
+def _rows_to_arrays(rows: list[Any], signature: Signature, key: str) -> Arrays:
+    """Turns examples that name the inputs, each an object, into one array for each input."""
+    names = [spec.name for spec in signature.inputs]
+    for index, row in enumerate(rows):
+        place = f"{key}[{index}]"
+        if not isinstance(row, dict):
+            raise SignatureError(
+                f"{place} is {kind_of(row)}, but its neighbours are objects; expected an object with "
+                f"{', '.join(names)}.",
+                expected="an object",
+                received=kind_of(row),
+            )
+        _check_names(row, names, f"{place}: ")
+        for spec in signature.inputs:
+            if spec.name not in row:
+                raise SignatureError(
+                    f"{place}.{spec.name} is missing; expected {spec}.", expected=str(spec), received="nothing"
+                )
+    return {
+        spec.name: to_array([row[spec.name] for row in rows], spec, f"{key}[*].{spec.name}")
+        for spec in signature.inputs
+    }
+
+
+def _check_names(given: Iterable[str], names: Sequence[str], place: str = "") -> None:
+    for name in given:
+        if name not in names:
+            raise SignatureError(
+                f"{place}The model has no input '{name[:80]}'. Inputs: {', '.join(names)}.{suggest(name[:80], names)}",
+                expected=", ".join(names),
+                received=name[:80],
+            )
 
 
 def _parser() -> Any:
@@ -229,7 +293,7 @@ def _explain(value: list[Any], spec: TensorSpec, where: str) -> SignatureError:
 
     def search(node: Any, path: tuple[int, ...]) -> SignatureError | None:
         depth = len(path)
-        place = where + _to_path(path)
+        place = _to_place(where, path)
         if depth == len(shape):
             if type(node) in _accepted_types(spec):
                 return None
@@ -270,8 +334,12 @@ def _first_shape(value: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _to_path(index: tuple[Any, ...]) -> str:
-    return "".join(f"[{int(step)}]" for step in index)
+def _to_place(where: str, index: tuple[Any, ...]) -> str:
+    """Returns `x[0][2]` for `x`, and `instances[0].x[2]` for `instances[*].x`."""
+    steps = [f"[{int(step)}]" for step in index]
+    if steps and "[*]" in where:
+        where, steps = where.replace("[*]", steps[0], 1), steps[1:]
+    return where + "".join(steps)
 
 
 def _out_of_range(spec: TensorSpec, where: str) -> SignatureError:

@@ -7,23 +7,25 @@ from urllib.parse import parse_qsl
 
 from bmp.errors import RequestError, suggest
 
-_KEYS = ("model", "version", "top_k")
+_KEYS = ("model", "version", "alias", "top_k")
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Query:
-    """What `?model=…&version=…&top_k=…` says.
+    """What `?model=…&version=…&alias=…&top_k=…` says.
 
     Args:
         model: Name of the model, if given.
         version: Its version, if given.
         top_k: How many labels are wanted with their probabilities, if any.
+        alias: What names its version, if given.
     """
 
     model: str | None = None
     version: int | None = None
     top_k: int | None = None
+    alias: str | None = None
 
 
 @lru_cache(maxsize=256)
@@ -45,7 +47,8 @@ def decode_query(text: str) -> Query:
         if name in values:
             raise RequestError(f"The query says '{name}' twice.", expected=f"one {name}", received="two")
         values[name] = value
-    return Query(values.get("model"), _to_number(values, "version"), _to_number(values, "top_k"))
+    version, top_k = _to_number(values, "version"), _to_number(values, "top_k")
+    return Query(values.get("model"), version, top_k, values.get("alias"))
 
 
 def _to_number(values: dict[str, str], name: str) -> int | None:

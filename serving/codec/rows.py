@@ -3,6 +3,8 @@
 {"instances": [{"age": 22, "sex": "male"}, …]}     a table's row by feature
 {"instances": ["a text", …]}                       a text, where that is the only feature
 {"instances": [{"b64": "…"}, …]}                   an image or a sound, where that is the only feature
+
+A string may come as `{"b64": "…"}` as well, its UTF-8 in base64.
 """
 
 import base64
@@ -106,7 +108,7 @@ def _to_object(row: Any, features: Features, place: str) -> dict[str, Any]:
     sole, names = features.sole, [field.name for field in features.fields]
     if sole is not None and (
         (type(row) is str and sole.kind == "text")
-        or (type(row) is dict and sole.kind in ("image", "audio") and _is_base64_object(row))
+        or (type(row) is dict and sole.kind in ("text", "image", "audio") and _is_base64_object(row))
     ):
         return {sole.name: row}
     if type(row) is not dict:
@@ -168,17 +170,22 @@ def _read_numbers(cells: _Cells) -> np.ndarray:
 
 def _read_strings(cells: _Cells) -> np.ndarray:
     """Returns str objects `(N,)`, empty where missing."""
-    cells.check(lambda value: type(value) is str)
-    return _to_objects([value if isinstance(value, str) else "" for value in cells.values])
+    cells.check(lambda value: type(value) is str or (type(value) is dict and _is_base64_object(value)))
+    return _to_objects(
+        [
+            _to_text(value, cells.place(index)) if isinstance(value, dict) else value if isinstance(value, str) else ""
+            for index, value in enumerate(cells.values)
+        ]
+    )
 
 
 def _read_files(cells: _Cells) -> np.ndarray:
-    """Returns bytes objects `(N,)`."""
-    cells.check(lambda value: type(value) is dict and _is_base64_object(value))
+    """Returns bytes objects `(N,)`; protocols that are not JSON alone bring files as such."""
+    cells.check(lambda value: type(value) is bytes or (type(value) is dict and _is_base64_object(value)))
     files = []
     for index, value in enumerate(cells.values):
         try:
-            files.append(base64.b64decode(value["b64"], validate=True))
+            files.append(value if type(value) is bytes else base64.b64decode(value["b64"], validate=True))
         except ValueError:
             raise SignatureError(
                 f"{cells.place(index)} is not valid base64; expected the standard alphabet, with padding.",
@@ -205,6 +212,26 @@ def _read_tensors(cells: _Cells) -> np.ndarray:
             )
         tensors.append(tensor)
     return np.stack(tensors)
+
+
+def _to_bytes(value: dict[str, str], place: str) -> bytes:
+    try:
+        return base64.b64decode(value["b64"], validate=True)
+    except ValueError:
+        raise SignatureError(
+            f"{place} is not valid base64; expected the standard alphabet, with padding.",
+            expected="base64",
+            received="something else",
+        ) from None
+
+
+def _to_text(value: dict[str, str], place: str) -> str:
+    try:
+        return _to_bytes(value, place).decode("utf-8")
+    except UnicodeDecodeError:
+        raise SignatureError(
+            f"{place} is not valid UTF-8 behind its base64; expected a text.", expected="UTF-8", received="other bytes"
+        ) from None
 
 
 def _to_objects(values: list[Any]) -> np.ndarray:

@@ -1,10 +1,12 @@
 """What operators and orchestrators ask: is it alive, is it ready, what does it serve."""
 
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response
 
+from serving.model import LoadedModel
 from serving.service import Service
 
 
@@ -23,9 +25,15 @@ def build_admin_door(service: Service) -> Blueprint:
 
     @door.get("/models")
     def models() -> Response:
-        return _json({"models": [model.describe() for model in service.models()], "failed": service.failures()})
+        described = [_describe(service, model) for model in service.models()]
+        return _json({"models": described, "failed": service.failures()})
 
     return door
+
+
+def _describe(service: Service, model: LoadedModel) -> dict[str, Any]:
+    """Returns the default version, and how every version is doing."""
+    return {**model.describe(), "versions": [asdict(version) for version in service.versions(model.name)]}
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -1,18 +1,32 @@
-"""One JSON shape for every error, whoever raised it: `{"error": {"code", "message", "expected", "received"}}`."""
+"""One JSON shape for every error, whoever raised it: `{"error": {"code", "message", "expected", "received"}}`.
+
+Doors of a protocol whose clients expect `{"error": "message"}` get that instead, with the same status.
+"""
 
 import logging
 import re
+from functools import partial
+from typing import Protocol
 
 import orjson
-from flask import Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from bmp.errors import BmpError, NotFoundError, NotReadyError, RequestError, SignatureError, suggest
+from bmp.errors import (
+    BmpError,
+    InferenceError,
+    NotFoundError,
+    NotReadyError,
+    RequestError,
+    SignatureError,
+    suggest,
+)
 
 _log = logging.getLogger(__name__)
 _STATUS: dict[type[BmpError], int] = {
     RequestError: 400,
     SignatureError: 400,
+    InferenceError: 400,  # a model is served only once it has answered its own samples: what is wrong are the inputs
     NotFoundError: 404,
     NotReadyError: 503,
 }
@@ -35,50 +49,69 @@ class HttpError(BmpError):
         self.code = code
 
 
+class Respond(Protocol):
+    """Writes an error in one shape: `to_response` or `to_plain_response`."""
+
+    def __call__(  # noqa: D102
+        self, status: int, code: str, message: str, *, expected: str | None = None, received: str | None = None
+    ) -> Response: ...
+
+
 def to_response(
     status: int, code: str, message: str, *, expected: str | None = None, received: str | None = None
 ) -> Response:
-    """Returns an error as clients get it from every route."""
+    """Returns an error in the shape of bmp."""
     error = {"code": code, "message": message, "expected": expected, "received": received}
+    return _make_response(status, error)
+
+
+def to_plain_response(
+    status: int, code: str, message: str, *, expected: str | None = None, received: str | None = None
+) -> Response:
+    """Returns an error in the shape of TensorFlow Serving and of the Open Inference Protocol: the sentence alone."""
+    return _make_response(status, message)
+
+
+def _make_response(status: int, error: object) -> Response:
     response = Response(orjson.dumps({"error": error}), status, mimetype="application/json")
     if status == 503:
         response.headers["Retry-After"] = "1"
     return response
 
 
-def install_error_handlers(app: Flask) -> None:
-    """Makes every error of the app answer in the one shape."""
-    app.register_error_handler(BmpError, _handle_bmp_error)
-    app.register_error_handler(HTTPException, _handle_http_error)
-    app.register_error_handler(Exception, _handle_bug)
+def install_error_handlers(target: Flask | Blueprint, respond: Respond = to_response) -> None:
+    """Makes every error of the app, or of one door, answer in one shape."""
+    target.register_error_handler(BmpError, partial(_handle_bmp_error, respond))
+    target.register_error_handler(HTTPException, partial(_handle_http_error, respond))
+    target.register_error_handler(Exception, partial(_handle_bug, respond))
 
 
-def _handle_bmp_error(error: BmpError) -> Response:
+def _handle_bmp_error(respond: Respond, error: BmpError) -> Response:
     if isinstance(error, HttpError):
         status = error.status
     else:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-    if status == 500:
+    if status == 500 or isinstance(error, InferenceError):
         _log.error("%s %s: %s", request.method, request.path, error)
-    return to_response(status, error.code, error.message, expected=error.expected, received=error.received)
+    return respond(status, error.code, error.message, expected=error.expected, received=error.received)
 
 
-def _handle_http_error(error: HTTPException) -> Response:
+def _handle_http_error(respond: Respond, error: HTTPException) -> Response:
     code = re.sub(r"\W+", "_", error.name).lower()
     if isinstance(error, NotFound):
-        known = sorted({rule.rule for rule in current_app.url_map.iter_rules()})
+        known = sorted({rule.rule for rule in current_app.url_map.iter_rules() if not rule.arguments})
         asked = request.path[:80]
         message = f"There is nothing at {asked}. There is {', '.join(known)}.{suggest(asked, known)}"
-        return to_response(404, code, message, expected=", ".join(known), received=asked)
+        return respond(404, code, message, expected=", ".join(known), received=asked)
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         message = f"{request.path[:80]} does not take {request.method[:20]}; it takes {allowed}."
-        response = to_response(405, code, message, expected=allowed, received=request.method[:20])
+        response = respond(405, code, message, expected=allowed, received=request.method[:20])
         response.headers["Allow"] = allowed
         return response
-    return to_response(error.code or 500, code, error.description or error.name)
+    return respond(error.code or 500, code, error.description or error.name)
 
 
-def _handle_bug(error: Exception) -> Response:
+def _handle_bug(respond: Respond, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return to_response(500, "internal_error", "The server failed to answer; the reason is in its log.")
+    return respond(500, "internal_error", "The server failed to answer; the reason is in its log.")

@@ -7,18 +7,18 @@ from itertools import chain
 from flask import Blueprint, Response, request
 
 from bmp.errors import RequestError
-from bmp.signature import Arrays
-from bmp.transforms import Columns, Field
-from bmp.transforms.labels import Ranked
+from bmp.transforms import Field
+from serving.answer import Answer, answer_features, answer_json, answer_tensors
 from serving.codec.json import Request, decode_rectangle, decode_request, encode_prediction
+from serving.codec.npy import NPY, decode_npy
 from serving.codec.query import Query, decode_query
-from serving.codec.raw import CONTENT_TYPES, JSON, content_types, to_column
-from serving.codec.rows import holds_rows, to_columns
+from serving.codec.raw import CONTENT_TYPES, JSON, to_column
+from serving.codec.tensors import fit_array
 from serving.http.errors import HttpError
 from serving.model import LoadedModel
 from serving.service import Service
 
-_RAW_TYPES = tuple(chain.from_iterable(CONTENT_TYPES.values()))
+_TYPES = (JSON, *chain.from_iterable(CONTENT_TYPES.values()), NPY)
 _UTF_8 = ("utf-8", "utf8")
 
 
@@ -26,9 +26,10 @@ def build_predict_door(service: Service, max_body_bytes: int) -> Blueprint:
     """Returns the blueprint of `POST /predict`.
 
     Body: `{"x_test": [[…], …]}` (or `"instances"`), ready tensors or rows of raw features, with optional `"model"`,
-    `"version"` and `"top_k"`; or one image, sound or text itself, for a model that takes nothing else. The query may
-    say `?model=…&version=…&top_k=…` as well. Answer: `{"prediction": [[…], …]}`, and with `top_k` the likeliest labels
-    of each example; the header `Bmp-Model` says which model and version gave it.
+    `"version"` or `"alias"`, and `"top_k"`; or one image, sound or text itself, for a model that takes nothing else; or
+    a batch as `.npy` file, for a model of one tensor. The query may say `?model=…` and the like as well. Answer:
+    `{"prediction": [[…], …]}`, and with `top_k` the likeliest labels of each example; the header `Bmp-Model` says which
+    model and version gave it.
     """
     door = Blueprint("predict", __name__)
 
@@ -36,20 +37,15 @@ def build_predict_door(service: Service, max_body_bytes: int) -> Blueprint:
     def predict() -> Response:
         query = decode_query(request.environ.get("QUERY_STRING", ""))
         if request.mimetype != JSON:
-            model, field = _pick_for_body(service, query)
-            return _answer_raw(model, to_column(read_body(max_body_bytes), field), query.top_k)
+            return _respond(_answer_body(service, query, max_body_bytes))
         body = read_body(max_body_bytes)
-        sole, arrays = service.sole_model(), None
-        if sole is not None and query.model is None and query.version is None:
-            arrays = decode_rectangle(body, sole.asked)
-        if sole is not None and arrays is not None:
-            return _answer_tensors(sole, arrays, query.top_k)
+        sole, rectangle = service.sole_model(), None
+        if sole is not None and query.model is None and query.version is None and query.alias is None:
+            rectangle = decode_rectangle(body, sole.asked)
+        if sole is not None and rectangle is not None:
+            return _respond(answer_tensors(sole, rectangle.arrays, query.top_k))
         message = _join(query, decode_request(body))
-        model = service.get(message.model, message.version)
-        columns = _read_rows(message, model)
-        if columns is not None:
-            return _answer_raw(model, columns, message.top_k)
-        return _answer_tensors(model, message.to_arrays(model.asked), message.top_k)
+        return _respond(answer_json(service.get(message.model, message.version, message.alias), message))
 
     return door
 
@@ -76,19 +72,36 @@ def read_body(max_bytes: int) -> bytes:
     return body
 
 
+def _answer_body(service: Service, query: Query, max_body_bytes: int) -> Answer:
+    """Answers a body that is no JSON.
+
+    Raises:
+        HttpError: The model does not take such a body.
+    """
+    if request.mimetype != NPY:
+        model, field = _pick_for_body(service, query)
+        return answer_features(model, to_column(read_body(max_body_bytes), field), query.top_k)
+    model = service.get(query.model, query.version, query.alias)
+    if NPY not in model.content_types:
+        raise _unsupported(model.content_types)
+    (spec,) = model.asked.inputs
+    array = fit_array(decode_npy(read_body(max_body_bytes)), spec, "The array")
+    return answer_tensors(model, {spec.name: array}, query.top_k)
+
+
 def _pick_for_body(service: Service, query: Query) -> tuple[LoadedModel, Field]:
     """Returns the model for a body that is no JSON, and the feature that the body is.
 
     Raises:
         HttpError: The model does not take such a body.
     """
-    if request.mimetype not in _RAW_TYPES:
+    if request.mimetype not in _TYPES:
         sole = service.sole_model()
-        raise _unsupported(_RAW_TYPES if sole is None else content_types(sole.features))
-    model = service.get(query.model, query.version)
+        raise _unsupported(_TYPES if sole is None else sole.content_types)
+    model = service.get(query.model, query.version, query.alias)
     field = model.features.sole if model.features is not None else None
     if field is None or request.mimetype not in CONTENT_TYPES.get(field.kind, ()):
-        raise _unsupported(content_types(model.features))
+        raise _unsupported(model.content_types)
     charset = request.mimetype_params.get("charset", "utf-8")
     if field.kind == "text" and charset.lower() not in _UTF_8:
         raise HttpError(
@@ -102,7 +115,7 @@ def _pick_for_body(service: Service, query: Query) -> tuple[LoadedModel, Field]:
 
 
 def _unsupported(accepted: Sequence[str]) -> HttpError:
-    accepted, received = [JSON, *accepted], request.mimetype[:80] or "no Content-Type"
+    received = request.mimetype[:80] or "no Content-Type"
     return HttpError(
         415,
         "unsupported_media_type",
@@ -127,29 +140,7 @@ def _join(query: Query, message: Request) -> Request:
     return replace(message, **said) if said else message
 
 
-def _read_rows(message: Request, model: LoadedModel) -> Columns | None:
-    """Returns the raw features of a message, or None where it holds ready tensors."""
-    features, names = model.features, [spec.name for spec in model.signature.inputs]
-    if features is None or not holds_rows(message.inputs, features, names, message.key):
-        return None
-    return to_columns(message.inputs, features, message.key)
-
-
-def _answer_tensors(model: LoadedModel, inputs: Arrays, top_k: int | None) -> Response:
-    if model.takes_raw_tensors:
-        return _answer_raw(model, inputs, top_k)
-    model.check_top_k(top_k)
-    outputs = model.predict(inputs)
-    return _answer(model, outputs, None if top_k is None else model.rank_labels(outputs, top_k, inputs))
-
-
-def _answer_raw(model: LoadedModel, columns: Columns, top_k: int | None) -> Response:
-    model.check_top_k(top_k)
-    outputs = model.predict_raw(columns)
-    return _answer(model, outputs, None if top_k is None else model.rank_labels(outputs, top_k))
-
-
-def _answer(model: LoadedModel, outputs: Arrays, labels: list[Ranked] | None) -> Response:
-    response = Response(encode_prediction(outputs, labels), mimetype=JSON)
-    response.headers["Bmp-Model"] = f"{model.name}/{model.version}"
+def _respond(answer: Answer) -> Response:
+    response = Response(encode_prediction(answer.outputs, answer.top_k), mimetype=JSON)
+    response.headers["Bmp-Model"] = f"{answer.model.name}/{answer.model.version}"
     return response

@@ -17,7 +17,7 @@ import tf_keras as keras
 from bmp.artifact.litert import write_litert
 from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
 from bmp.artifact.samples import Samples, write_samples
-from bmp.artifact.saved_model import SAVED_MODEL_FILE, write_saved_model
+from bmp.artifact.saved_model import SAVED_MODEL_FILE, call_by_name, write_saved_model
 from bmp.data.twins import run_twins
 from bmp.registry import Registry, Version
 from bmp.signature import Signature, TensorSpec
@@ -227,8 +227,8 @@ def export(
     else:
         write_saved_model(model, signature, directory)
     inputs = preprocessing.run(make_columns(preprocessing.fields, 4))
-    outputs = model(inputs if len(inputs) > 1 else next(iter(inputs.values()))).numpy()
-    write_samples(Samples(inputs, {signature.outputs[0].name: outputs}, np.zeros(4, np.int64)), directory)
+    outputs = {name: tensor.numpy() for name, tensor in call_by_name(model, signature, inputs).items()}
+    write_samples(Samples(inputs, outputs, np.zeros(4, np.int64)), directory)
     measured = Measurement(
         validation_score=0.5,
         test_score=0.5,

@@ -26,6 +26,7 @@ def test_models_says_what_a_client_needs(server: Server, quick_run: Run) -> None
     assert content["failed"] == {}
     (model,) = content["models"]
     assert (model["name"], model["version"]) == ("digits", 1)
+    assert model["versions"] == [{"number": 1, "state": "AVAILABLE", "error": None, "aliases": []}]
     assert model["signature"] == quick_run.data.signature.to_dict()
     assert model["labels"] == list(quick_run.data.labels)
     assert model["variant"] == quick_run.manifest.recommended
@@ -85,7 +86,7 @@ def test_damaged_model_is_reported_and_harms_no_other(registry: Registry, tmp_pa
         reply = server.post({"x_test": [[[0] * 8] * 8], "model": "digits"})
         assert reply.status_code == 503 and "Retry-After" in reply.headers
         assert server.post({"x_test": [[[0] * 8] * 8], "model": "other"}).status_code == 200
-    assert "digits cannot be served" in (tmp_path / "server.log").read_text()
+    assert "digits/2 cannot be served" in (tmp_path / "server.log").read_text()
 
 
 def test_nothing_loaded_is_not_ready(registry: Registry, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_nothing_loaded_is_not_ready(registry: Registry, tmp_path: Path) -> None
         run_server(registry.root, log, "--workers", "1", ready_within_s=5) as server,
     ):
         raise RuntimeError(f"{server.url} became ready")
-    assert "other cannot be served" in log.read_text()
+    assert "other/1 cannot be served" in log.read_text()
 
 
 def test_head_has_no_body(server: Server) -> None:

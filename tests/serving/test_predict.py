@@ -178,7 +178,7 @@ def test_wrong_content_type_is_415(server: Server, content_type: str) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     reply = requests.post(f"{server.url}/predict", data=body(x_test=[IMAGE]), headers=headers, timeout=10)
     check_error(reply, 415, "unsupported_media_type")
-    assert reply.json()["error"]["expected"] == "application/json"
+    assert reply.json()["error"]["expected"] == "application/json, application/x-npy"
 
 
 def test_charset_parameter_is_no_other_content_type(server: Server) -> None:

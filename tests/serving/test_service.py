@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numbered_models import QUESTION, eventually
+from numbered_models import publish as publish_number
 from raw_models import MODELS, Published, export, make_columns, publish_models
 
 from bmp.errors import ArtifactError, NotFoundError, NotReadyError, RequestError, SignatureError
@@ -83,16 +85,17 @@ def test_app_says_503_until_loaded(registry: Registry, monkeypatch: pytest.Monke
     gate = threading.Event()
     load = Service.load
     monkeypatch.setattr(Service, "load", lambda self: (gate.wait(10), load(self)))
-    client = create_app(Settings(registry=registry.root, models=("digits",))).test_client()
+    app = create_app(Settings(registry=registry.root, models=("digits",)))
+    client = app.test_client()
     body = {"x_test": [[[0] * 8] * 8]}
     assert client.get("/health").status_code == 200
     for reply in (client.get("/ready"), client.post("/predict", json=body)):
         assert reply.status_code == 503
         assert reply.json["error"]["code"] == "not_ready" and reply.headers["Retry-After"] == "1"
     gate.set()
-    loader = next(thread for thread in threading.enumerate() if thread.name == "bmp-load")
-    loader.join(30)
+    eventually(app.is_started)
     assert client.get("/ready").status_code == client.post("/predict", json=body).status_code == 200
+    app.service.stop()
 
 
 def test_a_bug_is_a_500_without_details(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +151,7 @@ def test_without_tensorflow_the_other_models_are_served(
     with caplog.at_level(logging.ERROR):
         service.load()
     assert service.failures() == {"adverts": "invalid_config"}
-    assert "adverts cannot be served" in caplog.text and "needs TensorFlow" in caplog.text
+    assert "adverts/1 cannot be served" in caplog.text and "needs TensorFlow" in caplog.text
     row = make_columns(MODELS["passengers"][0], 1)
     assert service.get("passengers").predict_raw(row)["answer"].shape == (1, 1)
 
@@ -191,7 +194,7 @@ def test_a_model_without_transforms_takes_tensors_alone(
     description = model.describe()
     assert model.features is None
     assert (description["features"], description["transforms"]) == ([], [])
-    assert description["content_types"] == ["application/json"]
+    assert description["content_types"] == ["application/json", "application/x-npy"]
 
 
 def test_a_number_that_becomes_infinite_is_the_clients_mistake(raw: dict[str, Published], tmp_path: Path) -> None:
@@ -210,6 +213,84 @@ def test_top_k_is_checked_against_the_labels(raw: dict[str, Published], name: st
     model.check_top_k(None)
     with pytest.raises(RequestError, match="expected 1 to 2" if name == "passengers" else "has no labels"):
         model.check_top_k(k)
+
+
+# === Versions ===
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Registry:
+    """A registry with versions 1 and 2 of n; each answers with its number, the first one in production."""
+    registry = Registry(tmp_path / "registry")
+    for number in (1, 2):
+        publish_number(registry, number)
+    registry.set_alias("n", "production", 1)
+    return registry
+
+
+def test_a_request_names_a_version_or_an_alias(numbered: Registry) -> None:
+    numbered.set_alias("n", "canary", 2)
+    service = Service(numbered)
+    service.load()
+    asked = [service.get(), service.get("n", 2), service.get("n", alias="canary"), service.get(alias="production")]
+    assert [model.version for model in asked] == [1, 2, 2, 1]
+    assert [model.predict(QUESTION)["y"][0, 0] for model in asked] == [1, 2, 2, 1]
+    with pytest.raises(RequestError, match="both a version and an alias"):
+        service.get("n", 2, "canary")
+    with pytest.raises(NotFoundError, match="No model is named 'm'"):
+        service.versions("m")
+
+
+def test_the_service_follows_the_registry_until_it_is_stopped(numbered: Registry) -> None:
+    service = Service(numbered)
+    service.start()
+    eventually(service.is_started)
+    numbered.set_alias("n", "production", 2)
+    eventually(lambda: service.get().version == 2)
+    publish_number(numbered, 7, "late")
+    eventually(lambda: len(service.models()) == 2)
+    assert service.sole_model() is None and service.get("late").predict(QUESTION)["y"][0, 0] == 7
+    service.stop()
+    assert service._thread is not None and not service._thread.is_alive()
+    numbered.set_alias("n", "production", 1)
+    assert service.get("n").version == 2
+
+
+def test_reloading_can_be_switched_off(numbered: Registry) -> None:
+    app = create_app(Settings(registry=numbered.root, reload=False, versions="all"))
+    assert app.service._thread is not None
+    app.service._thread.join(20)  # it has nothing to follow
+    assert not app.service._thread.is_alive() and app.service.is_started()
+    assert [state.number for state in app.service.versions("n")] == [1, 2]
+
+
+def test_predict_takes_a_version_or_an_alias(numbered: Registry) -> None:
+    numbered.set_alias("n", "canary", 2)
+    app = create_app(Settings(registry=numbered.root))
+    eventually(app.is_started)
+    client, rows = app.test_client(), {"x_test": [[0, 0]]}
+    for path, body in {
+        "/predict": {**rows, "alias": "canary"},
+        "/predict?alias=canary": rows,
+        "/predict?version=2&model=n": rows,
+    }.items():
+        reply = client.post(path, json=body)
+        assert reply.json == {"prediction": [[2.0]]} and reply.headers["Bmp-Model"] == "n/2"
+    for path, status, says in (
+        ("/predict?alias=canry", 404, "Did you mean 'canary'?"),
+        ("/predict?alias=canary&version=2", 400, "both a version and an alias"),
+        ("/predict?version=3", 404, "is served at version 1, 2, not 3"),
+    ):
+        reply = client.post(path, json=rows)
+        assert reply.status_code == status and says in reply.json["error"]["message"]
+    reply = client.post("/predict", json={**rows, "alias": 2})
+    assert reply.status_code == 400 and "'alias' is a number" in reply.json["error"]["message"]
+    (model,) = client.get("/models").json["models"]
+    assert [(version["number"], version["aliases"]) for version in model["versions"]] == [
+        (1, ["production"]),
+        (2, ["canary"]),
+    ]
+    app.service.stop()
 
 
 # === Signatures ===
@@ -267,7 +348,7 @@ def test_what_is_loaded_is_what_was_looked_at(
         seen.append(version.path)
         return load_model(version)
 
-    monkeypatch.setattr("serving.service.load_model", load)
+    monkeypatch.setattr("serving.loader.load_model", load)
     service = Service(registry, ["adverts"], keys)
     service.load()
     assert service.failures() == {} and service.get().version == 1

@@ -15,12 +15,16 @@ def test_defaults_are_safe() -> None:
 
 
 def test_environment_is_read_and_other_variables_are_left_alone() -> None:
+    assert Settings.from_environ({"BMP_RELOAD": "0", "BMP_VERSIONS": "latest:12"}).reload is False
     environ = {"BMP_PORT": "8080", "BMP_MODELS": "a,b", "BMP_REGISTRY": "/models", "PORT": "1", "PATH": "/bin"}
     settings = Settings.from_environ(environ)
     assert (settings.port, settings.models, settings.registry) == (8080, ("a", "b"), Path("/models"))
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(models=("a",), port=1, threads=4, registry=Path("x"))])
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(models=("a",), port=1, threads=4, registry=Path("x"), reload=False, versions="all")],
+)
 def test_round_trip(settings: Settings) -> None:
     assert Settings.from_environ(settings.to_environ()) == settings
 
@@ -34,6 +38,9 @@ def test_round_trip(settings: Settings) -> None:
         ({"BMP_WORKERS": "0"}, "BMP_WORKERS is '0'"),
         ({"BMP_MAX_BODY_BYTES": "-1"}, "BMP_MAX_BODY_BYTES is '-1'"),
         ({"BMP_LOG_LEVEL": "loud"}, "BMP_LOG_LEVEL is 'loud'"),
+        ({"BMP_RELOAD": "perhaps"}, "BMP_RELOAD is 'perhaps'"),
+        ({"BMP_VERSIONS": "latest"}, "BMP_VERSIONS is 'latest': it is no policy; expected served, all, or latest:N"),
+        ({"BMP_VERSIONS": "latest:0"}, "BMP_VERSIONS is 'latest:0'"),
     ],
 )
 def test_mistakes_are_named(environ: dict[str, str], says: str) -> None:

@@ -13,6 +13,7 @@ from serving.codec.query import Query, decode_query
         ("model=digits", Query(model="digits")),
         ("model=digits&version=3&top_k=5", Query("digits", 3, 5)),
         ("top_k=05", Query(top_k=5)),
+        ("alias=canary", Query(alias="canary")),
         ("model=a%20b", Query(model="a b")),
         ("model=", Query(model="")),
     ],
@@ -24,7 +25,7 @@ def test_reads_what_it_knows(text: str, query: Query) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("topk=3", "unknown parameter 'topk'; known are model, version, top_k. Did you mean 'top_k'?"),
+        ("topk=3", "unknown parameter 'topk'; known are model, version, alias, top_k. Did you mean 'top_k'?"),
         ("x", "unknown parameter 'x'"),
         ("top_k=3&top_k=3", "says 'top_k' twice"),
         ("top_k=", "'top_k' is ''; expected a whole number"),

@@ -1,0 +1,249 @@
+"""Messages of the Open Inference Protocol, version 2, over HTTP: JSON, with tensors in it or as bytes behind it.
+
+The binary tensor data extension: the header Inference-Header-Content-Length says how long the JSON is, and each
+tensor of bytes says its own `binary_data_size`. A length of 0 means that there is no JSON, only one tensor.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from bmp.errors import RequestError, suggest
+from serving.codec.fields import Fields
+from serving.codec.json import parse_object
+from serving.codec.tensors import DATATYPES, MAX_RANK, Tensor, datatype_of, to_bytes
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_EXAMPLE = '{"inputs": [{"name": "…", "shape": […], "datatype": "FP32", "data": […]}]}'
+_WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
+_MAX_SIZE = 2**31
+
+
+@dataclass(frozen=True)
+class WantedOutput:
+    """An output that a request asks for.
+
+    Args:
+        name: Of the output.
+        binary: Whether as bytes; None leaves it to the request.
+        classes: How many labels are wanted in place of the numbers, if any.
+        where: Its place in the request, as an error names it.
+    """
+
+    name: str
+    binary: bool | None = None
+    classes: int | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """What a client asks.
+
+    Args:
+        tensors: In the order of the request, of different names.
+        outputs: Those that are wanted; empty for all of them.
+        binary: Whether outputs that do not say are wanted as bytes.
+        id: To be repeated in the answer, if given.
+        model: Its name, if the body says it as well.
+        version: Its version, if the body says it as well.
+    """
+
+    tensors: tuple[Tensor, ...]
+    outputs: tuple[WantedOutput, ...] = ()
+    binary: bool = False
+    id: str | None = None
+    model: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """A tensor of an answer.
+
+    Args:
+        name: Of the output.
+        array: `(B, …)`, numbers or `bytes` objects.
+        binary: Whether it goes as bytes.
+    """
+
+    name: str
+    array: np.ndarray
+    binary: bool = False
+
+
+def read_header_length(text: str | None, body: bytes) -> int:
+    """Returns how long the JSON at the start of a body is: all of it where the header is missing.
+
+    Raises:
+        RequestError: The header is no such number.
+    """
+    if text is None:
+        return len(body)
+    if not _WHOLE.fullmatch(text) or int(text) > len(body):
+        raise RequestError(
+            f"The header {HEADER_LENGTH} is '{text[:80]}'; expected the length of the JSON at the start of the body, "
+            f"which is {len(body):,} bytes in all.",
+            expected=f"0 to {len(body)}",
+            received=text[:80],
+        )
+    return int(text)
+
+
+def decode_infer(body: bytes, header_length: int) -> InferRequest:
+    """Reads a request that begins with JSON.
+
+    Args:
+        body: All of it.
+        header_length: Of the JSON.
+
+    Raises:
+        RequestError: It is no such request, or the bytes of the tensors are not those that the JSON announces.
+    """
+    parsed = parse_object(body if header_length == len(body) else body[:header_length], _EXAMPLE)
+    fields = Fields(parsed, known=("id", "parameters", "inputs", "outputs", "model_name", "model_version"))
+    data = _Bytes(body, header_length)
+    tensors = [_decode_tensor(value, f"inputs[{i}]", data) for i, value in enumerate(fields.need("inputs", list))]
+    if not tensors:
+        raise RequestError(f"inputs is empty; expected {_EXAMPLE}.", expected="a tensor", received="none")
+    data.check_empty()
+    wanted = [_decode_wanted(value, f"outputs[{i}]") for i, value in enumerate(fields.get("outputs", list, []))]
+    _check_different([tensor.name for tensor in tensors], "inputs")
+    _check_different([output.name for output in wanted], "outputs")
+    return InferRequest(
+        tuple(tensors),
+        tuple(wanted),
+        fields.open("parameters").get("binary_data_output", bool, False),
+        fields.get("id", str),
+        fields.get("model_name", str),
+        fields.get("model_version", str),
+    )
+
+
+def encode_infer(
+    model: str, version: int, outputs: Sequence[OutputTensor], id: str | None = None
+) -> tuple[bytes, int | None]:
+    """Writes an answer.
+
+    Returns:
+        The body, and the length of the JSON at its start, None where it is nothing else.
+    """
+    answer: dict[str, Any] = {"model_name": model, "model_version": str(version)}
+    if id is not None:
+        answer["id"] = id
+    described, parts = [], []
+    for output in outputs:
+        array = output.array
+        tensor: dict[str, Any] = {
+            "name": output.name,
+            "datatype": datatype_of(array.dtype.name),
+            "shape": list(array.shape),
+        }
+        if output.binary:
+            parts.append(to_bytes(array))
+            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+        elif array.dtype == object:
+            tensor["data"] = [element.decode("utf-8") for element in array.ravel()]
+        else:
+            tensor["data"] = array.ravel()
+        described.append(tensor)
+    head = orjson.dumps({**answer, "outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join([head, *parts]), len(head)) if parts else (head, None)
+
+
+class _Bytes:
+    """What stands behind the JSON, given out from the start."""
+
+    def __init__(self, body: bytes, position: int) -> None:
+        self._body = body
+        self._position = position
+
+    def take(self, size: int, where: str) -> bytes:
+        left = len(self._body) - self._position
+        if not 0 <= size <= left:
+            raise RequestError(
+                f"{where}.parameters.binary_data_size is {size}, but {left:,} bytes are left behind the JSON, whose "
+                f"length goes into the header {HEADER_LENGTH}.",
+                expected=f"0 to {left}",
+                received=str(size),
+            )
+        self._position += size
+        return self._body[self._position - size : self._position]
+
+    def check_empty(self) -> None:
+        left = len(self._body) - self._position
+        if left:
+            raise RequestError(
+                f"The body holds {left:,} bytes more than its JSON and the binary_data_size of its inputs say.",
+                expected="no further bytes",
+                received=f"{left} bytes",
+            )
+
+
+def _decode_tensor(value: Any, place: str, data: _Bytes) -> Tensor:
+    fields = Fields(value, place, ("name", "shape", "datatype", "parameters", "data"))
+    name, datatype = fields.need("name", str), fields.need("datatype", str)
+    if datatype not in DATATYPES:
+        raise RequestError(
+            f"{place}.datatype is '{datatype[:80]}'; known are {', '.join(DATATYPES)}."
+            f"{suggest(datatype[:80], DATATYPES)}",
+            expected=", ".join(DATATYPES),
+            received=datatype[:80],
+        )
+    shape = _check_shape(fields.need("shape", list), f"{place}.shape")
+    parameters = _open_parameters(fields, place)
+    size, lists = parameters.get("binary_data_size", int), fields.get("data", list)
+    if (size is None) == (lists is None):
+        raise RequestError(
+            f"{place} has {'no data' if size is None else 'data both in the JSON and behind it'}; expected either "
+            "'data' or the parameter 'binary_data_size'.",
+            expected="'data' or 'binary_data_size'",
+            received="neither" if size is None else "both",
+        )
+    return Tensor(name, datatype, shape, lists if size is None else data.take(size, place), place)
+
+
+def _open_parameters(fields: Fields, place: str) -> Fields:
+    parameters = fields.open("parameters")
+    if "shared_memory_region" in parameters:
+        raise RequestError(
+            f"{place} names a region of shared memory, and this server has none; send the data with the request.",
+            expected="'data' or 'binary_data_size'",
+            received="shared_memory_region",
+        )
+    return parameters
+
+
+def _check_shape(sizes: list[Any], place: str) -> tuple[int, ...]:
+    if not 0 < len(sizes) <= MAX_RANK or not all(type(size) is int and 0 <= size <= _MAX_SIZE for size in sizes):
+        raise RequestError(
+            f"{place} is {str(sizes)[:80]}; expected a list of whole numbers, the number of examples first.",
+            expected="such as [1, 8]",
+            received=str(sizes)[:80],
+        )
+    return tuple(sizes)
+
+
+def _decode_wanted(value: Any, place: str) -> WantedOutput:
+    fields = Fields(value, place, ("name", "parameters"))
+    parameters = _open_parameters(fields, place)
+    return WantedOutput(
+        fields.need("name", str),
+        parameters.get("binary_data", bool),
+        parameters.get("classification", int) or None,  # Triton's clients say 0 where they want none
+        place,
+    )
+
+
+def _check_different(names: Sequence[str], key: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise RequestError(
+                f"{key} names '{name[:80]}' twice.", expected="different names", received=f"'{name[:80]}' twice"
+            )
+        seen.add(name)
