@@ -346,7 +346,12 @@ def test_a_model_that_litert_cannot_hold_is_served_as_saved_model(tmp_path):
     output = io.StringIO()
     recipe = load_recipe(
         "digits_lstm",
-        [f"publish.root={tmp_path / 'registry'}", "train.steps=2", "model.args={units: [4], unroll: false}"],
+        [
+            f"publish.root={tmp_path / 'registry'}",
+            "train.steps=2",
+            "train.jit=false",
+            "model.args={units: [4], unroll: false}",
+        ],
     )
     finished = run(recipe, run_dir=tmp_path / "run", console=Console(file=output, width=200))
     assert (

@@ -249,3 +249,11 @@ def test_digests_are_sha256_and_size(tmp_path):
         "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "size_bytes": 3,
     }
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/etc/hostname")])
+def test_only_a_plain_file_is_a_manifest(artifact, make):
+    (artifact / MANIFEST_FILE).unlink()
+    make(artifact / MANIFEST_FILE)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_manifest(artifact)

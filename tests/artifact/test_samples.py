@@ -1,8 +1,10 @@
+import zipfile
+
 import numpy as np
 import pytest
 
 from bmp.artifact.samples import SAMPLES_FILE, Samples, read_samples, write_samples
-from bmp.errors import ArtifactError
+from bmp.errors import ArtifactError, UnsafeError
 
 SAMPLES = Samples(
     {"image": np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32), "input.mask": np.ones(4, np.uint8)},
@@ -69,4 +71,22 @@ def test_nothing_is_ever_unpickled(tmp_path):
     (tmp_path / "bmp").mkdir()
     np.savez(tmp_path / SAMPLES_FILE, targets=np.array([{"any": "object"}], dtype=object))
     with pytest.raises(ArtifactError):
+        read_samples(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["(" * 100, "{'descr': '<f4', 'fortran_order': False, 'shape': (1 << 40,)}", "{}"])
+def test_samples_whose_header_is_made_up_are_refused(tmp_path, header):
+    text = header.encode().ljust(117) + b"\n"
+    member = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    (tmp_path / SAMPLES_FILE).parent.mkdir()
+    with zipfile.ZipFile(tmp_path / SAMPLES_FILE, "w") as archive:
+        archive.writestr("input.x.npy", member)
+    with pytest.raises(ArtifactError, match="holds no samples that can be read"):
+        read_samples(tmp_path)
+
+
+def test_samples_that_would_fill_the_memory_are_refused(tmp_path):
+    (tmp_path / SAMPLES_FILE).parent.mkdir()
+    np.savez_compressed(tmp_path / SAMPLES_FILE, **{"input.x": np.zeros(2**25, np.float32)})
+    with pytest.raises(UnsafeError, match="no small file can fill the memory"):
         read_samples(tmp_path)

@@ -37,7 +37,9 @@ def searched(typed):
 def test_a_search_prints_one_json_object_and_nothing_else_there(searched):
     row = json.loads(searched.stdout)
     assert (row["model"], row["parent"], row["version"], row["recommended"]) == ("tiny", 1, 2, "cluster-16_int8")
+    assert [trial["name"] for trial in row["trials"]] == ["float32", "cluster-16_int8"]
     assert row["verdicts"]["cluster-16_int8"]["kind"] == "proven"
+    assert "Proven on 719 examples, with 95 % confidence" in searched.stderr
     assert row["work_dir"] == "runs/compress-tiny-1"
     assert "trial 1  cluster-16_int8: " in searched.stderr
 
@@ -62,7 +64,8 @@ def test_a_chain_that_is_not_possible_is_plain_json_too(typed):
 
 
 def test_a_budget_of_trials_needs_no_time(typed):
-    done = typed("tiny/1", "-t", "int8", "-t", "float16", "--max-trials", "2", "--goal", "balanced", "--metric", "f1")
+    of = ("-t", "int8", "-t", "float16", "-t", "dynamic")
+    done = typed("tiny/1", *of, "--max-trials", "2", "--goal", "balanced", "--metric", "f1")
     assert done.exit_code == 0, done.output
     assert "All 2 trials are used up." in done.output
     assert re.search(r"^published +registry/tiny/\d ", done.output, re.MULTILINE)

@@ -37,7 +37,8 @@ for replicas, strategy in strategies.items():
     sparse = Prune(sparsity=0.5).apply(form, workshop)
     shared = Cluster(clusters=4).apply(sparse, workshop)
     made = QuantizationAwareTraining().apply(shared, workshop)
-    TwoOfFour().apply(form, workshop)
+    if replicas == 2:
+        TwoOfFour().apply(form, workshop)
     weights = {weight.name: weight.numpy() for weight in made.model.weights}
     found[replicas] = {
         "score": measure(made.model, workshop),

@@ -215,3 +215,12 @@ def test_every_flipped_bit_of_the_manifest_is_found(registry, keys):
         with pytest.raises(ArtifactError), copy(registry, keys):
             pytest.fail("it was copied")
         data[place // 8] ^= 1 << place % 8
+
+
+def test_there_is_one_way_to_write_a_signature(registry, keys):
+    signed = sign(registry, keys).signature
+    file = registry.signature_file("digits", 1)
+    last = signed[-3]  # only the first two bits of it count
+    file.write_text(file.read_text().replace(signed, f"{signed[:-3]}{chr(ord(last) + 1)}=="))
+    with pytest.raises(ArtifactError, match="was not made by key"):
+        check(registry, keys)

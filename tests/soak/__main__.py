@@ -1,4 +1,4 @@
-"""`python -m tests.soak`: the campaign that tries to spoil a run, whole or a part of it.
+"""`python -m tests.soak`: the campaign that tries to spoil a run and a registry, whole or a part of it.
 
 Each part prints how many of how many were good; the exit code is 1 if one was not. `SOAK_SCALE=0.1` makes it short.
 """
@@ -17,8 +17,14 @@ import click
 from bmp.errors import BmpError
 from tests.soak.calls import strike
 from tests.soak.disk import corrupt, fill
+from tests.soak.hostile_files import play_all
+from tests.soak.hostile_names import try_names
 from tests.soak.hosts import cut
 from tests.soak.kills import kill, stop
+from tests.soak.registry_calls import strike_changes
+from tests.soak.registry_flips import flip
+from tests.soak.registry_publishes import publish
+from tests.soak.registry_size import measure
 from tests.soak.tally import Tally, say
 from tests.soak.workers import kill_workers
 
@@ -50,6 +56,12 @@ PARTS = {
     "full": Entry(fill, 8, "disks", "Fill the disk under a run."),
     "workers": Entry(kill_workers, 20, "kills", "Kill one of two workers under bmp launch."),
     "hosts": Entry(cut, 1, "cuts", "Cut one of two hosts off."),
+    "registry-publishes": Entry(publish, 2_000, "publishes", "Publish from eight processes at once."),
+    "registry-calls": Entry(strike_changes, 1, "rounds", "Strike at every system call of a change to the registry."),
+    "registry-size": Entry(measure, 1_000, "models", "List a large registry."),
+    "registry-flips": Entry(flip, 2_000, "flips", "Flip a bit of a published model."),
+    "hostile-files": Entry(play_all, 1, "rounds", "Bring in files that are made to do harm."),
+    "hostile-names": Entry(try_names, 2_000, "strings", "Try hostile strings in every argument that takes a name."),
 }
 
 
@@ -95,7 +107,7 @@ def _run_part(name: str, root: Path, rng: random.Random, times: int) -> Tally:
 @click.option("--seed", type=int, help="Of every random moment.  [the time]")
 @click.pass_context
 def main(context: click.Context, seed: int | None) -> None:
-    """Try to spoil a run, in every way that the parts know; without a part, in all of them."""
+    """Try to spoil a run and a registry, in every way that the parts know; without a part, in all of them."""
     context.obj = seed
     if context.invoked_subcommand is None:
         scale = _scale()

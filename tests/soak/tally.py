@@ -40,7 +40,7 @@ class Tally:
 
     def __str__(self) -> str:
         verdict = "ok  " if self.passed else "FAIL"
-        lines = [f"{verdict} {self.part:<8} {self.good} of {self.tried} {self.what} ({seconds(self)})"]
+        lines = [f"{verdict} {self.part:<18} {self.good} of {self.tried} {self.what} ({seconds(self)})"]
         return "\n".join([*lines, *(f"              {words}" for words in self.notes)])
 
 

@@ -1,8 +1,6 @@
 """The contract of every optimizer."""
 
 import inspect
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -240,26 +238,3 @@ def test_lamb_written_down_still_knows_what_does_not_decay():
     optimizer = build("lamb", 0.1, weight_decay=0.2)
     twin = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert (twin.exclude, twin.decay) == ([NOT_DECAYED], 0.2)
-
-
-SCRIPT = """
-import bmp, sys
-sys.path.insert(0, "tests/training")
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from test_optimizers import build, fit
-for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
-    with tf.distribute.MirroredStrategy(devices).scope():
-        model, _ = fit(build("lamb", ema_momentum=0.9, clipnorm=0.1), epochs=2)
-    print(len(devices), *(float(number) for weight in model.get_weights() for number in weight.ravel()))
-"""
-
-
-def test_two_replicas_move_the_weights_as_one_does():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = ([float(word) for word in line.split()] for line in done.stdout.splitlines()[-2:])
-    assert (one[0], two[0]) == (1, 2)
-    np.testing.assert_allclose(one[1:], two[1:], atol=1e-4)
-    assert np.ptp(one[1:]) > 0.1

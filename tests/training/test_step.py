@@ -14,8 +14,7 @@ def data():
     return make_data()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("pieces", [3, 16])
+@pytest.mark.parametrize(("optimizer", "pieces"), [("sgd", 16), ("adam", 3)])
 def test_pieces_of_a_batch_teach_what_the_batch_teaches(data, optimizer, pieces):
     """3 divides neither the batch of 16 nor the last one of 8; of 16 pieces some are empty then."""
     net = {"penalty": 0.01}
@@ -149,8 +148,7 @@ BAD = 7
 """An example of the training split of `make_data`."""
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize(("optimizer", "times"), [("sgd", 4), ("adam", 1)])
 def test_a_batch_left_out_leaves_no_trace(data, optimizer, times):
     """The same as a run without that batch, to the bit: weights, moments and what comes after."""
     clean, rows = batch_of(data, *range(8)), batch_of(data, *range(8, 16))

@@ -64,13 +64,12 @@ def test_learns_and_writes_down_every_epoch(make_trainer, data):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_takes_the_learning_rate_and_moves_the_weights(make_trainer, optimizer):
+def test_every_optimizer_takes_the_learning_rate(make_trainer, optimizer):
+    """tests/training/test_optimizers.py sees each of them move the weights."""
     trainer = make_trainer(optimizer)
     model = build(trainer)
-    before = model.get_weights()
-    trainer.fit(model, epochs=1, learning_rate=0.003)
+    trainer.compile(model, 0.003)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.003)
-    assert all(np.abs(new - old).max() > 0 for new, old in zip(model.get_weights(), before, strict=True))
 
 
 def test_an_unknown_optimizer_is_guessed():

@@ -102,11 +102,16 @@ def export(model, signature, path, storage):
     return path
 
 
+@pytest.fixture(scope="module")
+def plain(network, tmp_path_factory):
+    """The file of a network with no pattern in it."""
+    return export(*network, tmp_path_factory.mktemp("plain") / "model.tflite", Storage("int8"))
+
+
 @pytest.mark.parametrize("kind", HOW)
-def test_what_was_reached_is_found_in_every_file_and_in_no_other(network, kind, tmp_path):
+def test_what_was_reached_is_found_in_every_file_and_in_no_other(network, plain, kind, tmp_path):
     model, signature = network
     before = model.get_weights()
-    plain = export(model, signature, tmp_path / "plain.tflite", Storage("int8"))
     names = change(model, HOW[kind])
     patterns = [Pattern(kind, name, EXPECTED[kind]) for name in names if has_pattern(model, name, kind)]
     assert len(patterns) >= (2 if kind == "two_of_four" else 3)

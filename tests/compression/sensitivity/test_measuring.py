@@ -10,7 +10,7 @@ from bmp.compression.channels.groups import find_groups
 from bmp.compression.channels.saliency import keep_best_units, weigh_by_magnitude
 from bmp.compression.channels.shrink import shrink
 from bmp.compression.sensitivity import measure_sensitivity, plot_sensitivity
-from bmp.config import DataConfig
+from bmp.config import DataConfig, TrainConfig
 from bmp.data import SOURCES, load_data
 from bmp.distribution import STRATEGIES
 from bmp.distribution.cluster import Cluster
@@ -35,6 +35,7 @@ def model(data):
         batch_size=64,
         seed=0,
         console=Console(file=io.StringIO()),
+        config=TrainConfig(jit=False, steps_per_execution=4),
     )
     keras.utils.set_random_seed(0)
     with trainer.strategy.scope():

@@ -1,33 +1,20 @@
-import io
-
 import numpy as np
 import pytest
 import tf_keras as keras
-from rich.console import Console
+from nets import make_workshop
 
 from bmp.catalog import Catalog
-from bmp.compression.technique import Form, Workshop
+from bmp.compression.technique import Form
 from bmp.compression.techniques.channels import Channels
-from bmp.config import DataConfig
-from bmp.data import SOURCES, load_data
 from bmp.distribution import STRATEGIES
 from bmp.distribution.cluster import Cluster
 from bmp.errors import ConfigError, ExportError, UnknownNameError
 from bmp.models import MODELS
-from bmp.training import OPTIMIZERS, Trainer
 
 
 @pytest.fixture(scope="module")
 def workshop():
-    trainer = Trainer(
-        load_data(SOURCES.bind("sklearn", {"name": "digits"}), DataConfig(source="sklearn"), 0),
-        STRATEGIES["mirrored"](Cluster(), None).strategy,
-        build_optimizer=OPTIMIZERS["adam"],
-        batch_size=64,
-        seed=0,
-        console=Console(file=io.StringIO()),
-    )
-    return Workshop(trainer, epochs=1, learning_rate=3e-3, seed=0)
+    return make_workshop(strategy=STRATEGIES["mirrored"](Cluster(), None).strategy, epochs=1)
 
 
 @pytest.fixture(scope="module")
