@@ -13,7 +13,7 @@ from pathlib import Path
 from bmp.errors import BmpError
 
 _PROJECT = Path(__file__).parent.parent
-_PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)")
+_PIN = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[\w,]+\])?==([^\s;#]+)")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_options_may_stand_before_the_model_and_the_subcommand_be_named(typed):
     assert first.exit_code == 3
     assert "trial 1  prune-0.99: " in first.output and "breaks the promise" in first.output
     assert "Recommended: the original, uncompressed." in first.output
-    assert "Most is lost in probabilities (" in first.output, "which layers are to blame"
+    assert "What prune-0.99 loses, it loses most in probabilities (" in first.output, "which layers are to blame"
     assert "Nothing was published; the report is runs/compress-tiny-1/compression.html" in first.output
     second = typed("search", "tiny/1", "--chain", "[{prune: {sparsity: 0.99, epochs: 1}}]", "--json")
     assert second.exit_code == 3

@@ -106,6 +106,9 @@ def _import_member(ground: Ground, text: str) -> None:
 
 
 def _check_zip_member(ground: Ground, text: str) -> None:
+    """Checks an archive with such a member; one without a name cannot be made here."""
+    if not text.partition("\0")[0]:
+        return
     path = ground.inside / "member.keras"
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
         warnings.simplefilter("ignore", UserWarning)  # two members of one name
