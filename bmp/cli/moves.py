@@ -18,7 +18,7 @@ from bmp.errors import ConfigError
 def alias_command(
     model: str, alias: str, version: int | None, expected: str | None, remove: bool, registry: str
 ) -> None:
-    """Point ALIAS of MODEL at VERSION; servers started afterwards serve the one called production.
+    """Point ALIAS of MODEL at VERSION; servers answer with the one called production, within a second or two.
 
     With --expected, of several people who move an alias at once only the first one does.
     """

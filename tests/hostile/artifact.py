@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from bmp.artifact.litert import LiteRTRunner
-from bmp.artifact.manifest import MANIFEST_FILE, Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
+from bmp.artifact.manifest import (
+    MANIFEST_FILE,
+    Lineage,
+    Manifest,
+    Measurement,
+    Variant,
+    digest_file,
+    digest_files,
+    write_manifest,
+)
 from bmp.artifact.samples import Samples, write_samples
 from bmp.signature import Signature
 from tests.artifact.guard.litert_by_hand import SIGNATURE, make_model, pack
@@ -53,13 +62,7 @@ def _digest_plain(directory: Path) -> dict[str, Any]:
     """Returns the entries of the plain files; others may be there, which no artifact holds."""
     plain = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
     found = {path.relative_to(directory).as_posix(): path for path in plain}
-    return {name: _digest(path) for name, path in sorted(found.items()) if name != MANIFEST_FILE}
-
-
-def _digest(path: Path) -> Any:
-    from bmp.artifact.manifest import digest_file
-
-    return digest_file(path)
+    return {name: digest_file(path) for name, path in sorted(found.items()) if name != MANIFEST_FILE}
 
 
 def _describe(files: dict[str, Any], signature: Signature = SIGNATURE) -> Manifest:

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.hostile.case import Cases, Place
+from tests.hostile.case import Case, Cases, Place
 
 CASES = Cases("h5")
 INPUT = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "dtype": "float32", "name": "x"}}
@@ -107,17 +107,10 @@ LAYERS: dict[str, Callable[[Place], dict[str, Any]]] = {
 }
 
 
-def _add_layers() -> None:
-    for name, make in LAYERS.items():
-
-        def build(place: Place, make: Callable[[Place], dict[str, Any]] = make) -> Path:
-            return write(place.inside / "model.h5", describe(make(place), DENSE))
-
-        build.__name__ = name
-        CASES(build)
-
-
-_add_layers()
+CASES.extend(
+    Case("h5", name, lambda place, make=make: write(place.inside / "model.h5", describe(make(place), DENSE)))
+    for name, make in LAYERS.items()
+)
 
 
 @CASES

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from tests.hostile import h5_files
-from tests.hostile.case import Cases, Place
+from tests.hostile.case import Case, Cases, Place
 
 CASES = Cases("keras")
 Members = dict[str, Any]
@@ -110,17 +110,14 @@ LAYERS_3: dict[str, Callable[[Place], dict[str, Any]]] = {
 }
 
 
-def _add_layers() -> None:
-    for name, make in LAYERS_3.items():
-
-        def build(place: Place, make: Callable[[Place], dict[str, Any]] = make) -> Path:
-            return write(place.inside / "model.keras", make_members(describe(make(place)), "3.6.0"))
-
-        build.__name__ = name
-        CASES(build)
-
-
-_add_layers()
+CASES.extend(
+    Case(
+        "keras",
+        name,
+        lambda place, make=make: write(place.inside / "model.keras", make_members(describe(make(place)), "3.6.0")),
+    )
+    for name, make in LAYERS_3.items()
+)
 
 
 @CASES

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.hostile.case import Cases, Place
+from tests.hostile.case import Case, Cases, Place
 
 TORCH, SKLEARN, PICKLES = Cases("torch"), Cases("sklearn"), Cases("pickle")
 
@@ -49,18 +49,15 @@ HEADERS: dict[str, Any] = {
 }
 
 
-def _add_headers() -> None:
-    for name, given in HEADERS.items():
-
-        def build(place: Place, given: dict[str, Any] = given) -> Path:
-            sound = {"fc.weight": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}}
-            return write_safetensors(place.inside / "model.safetensors", **{"header": sound, **given})
-
-        build.__name__ = name
-        TORCH(build)
-
-
-_add_headers()
+_SOUND = {"fc.weight": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}}
+TORCH.extend(
+    Case(
+        "torch",
+        name,
+        lambda place, given=given: write_safetensors(place.inside / "model.safetensors", **{"header": _SOUND, **given}),
+    )
+    for name, given in HEADERS.items()
+)
 
 # === skops ===
 
@@ -116,17 +113,10 @@ SCHEMAS: dict[str, Callable[[Place], Any]] = {
 }
 
 
-def _add_schemas() -> None:
-    for name, make in SCHEMAS.items():
-
-        def build(place: Place, make: Callable[[Place], Any] = make) -> Path:
-            return write_skops(place.inside / "model.skops", make(place))
-
-        build.__name__ = name
-        SKLEARN(build)
-
-
-_add_schemas()
+SKLEARN.extend(
+    Case("sklearn", name, lambda place, make=make: write_skops(place.inside / "model.skops", make(place)))
+    for name, make in SCHEMAS.items()
+)
 
 
 @SKLEARN
