@@ -13,7 +13,7 @@ from pathlib import Path
 from bmp.errors import BmpError
 from bmp.registry import Registry
 from tests.registry.small_artifact import make_artifact
-from tests.soak.strikes import DONE, REFUSED, Strike, check_strace, count_calls, list_strikes, make_struck, note_calls
+from tests.soak.strikes import DONE, REFUSED, Strike, check_strace, count_calls, list_strikes, make_struck
 from tests.soak.tally import Tally
 
 NAME = "model"
@@ -66,7 +66,7 @@ def strike_changes(root: Path, rng: random.Random, rounds: int) -> Tally:
             trouble, mended = _try(root / "struck", change, found, known)
             repaired += mended
             tally.add(not trouble, f"{change.name}, {found}: {trouble}")
-        note_calls(tally, change.name, counts)
+        tally.note(f"{change.name}: {len(strikes):,} kills, ENOSPC and EIO at {counts.total()} system calls")
     tally.note(f"{repaired} times there was something that 'bmp models repair' put right")
     return tally
 
