@@ -16,6 +16,8 @@
     ├── RegistryError          the registry cannot do what was asked               (RuntimeError)
     │   └── NotFoundError      no such model, version or alias                     (LookupError)
     ├── NotReadyError          the model is still loading                          (RuntimeError)
+    ├── OverloadError          there is more to do than can be done in time        (RuntimeError)
+    ├── DeadlineError          what was asked would come too late                  (TimeoutError)
     └── InferenceError         a model gave no usable answer                       (RuntimeError)
 
 A message says what happened, what was expected and how to fix it. `expected` and `received` carry the
@@ -147,6 +149,18 @@ class NotReadyError(BmpError, RuntimeError):
     """The model is still loading."""
 
     code = "not_ready"
+
+
+class OverloadError(BmpError, RuntimeError):
+    """There is more to do than can be done in time; nothing of it was begun."""
+
+    code = "overloaded"
+
+
+class DeadlineError(BmpError, TimeoutError):
+    """What was asked would come too late; it was dropped before it ran."""
+
+    code = "deadline_exceeded"
 
 
 class InferenceError(BmpError, RuntimeError):

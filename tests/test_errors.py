@@ -22,6 +22,8 @@ BUILTINS = {
     "RegistryError": RuntimeError,
     "NotFoundError": LookupError,
     "NotReadyError": RuntimeError,
+    "OverloadError": RuntimeError,
+    "DeadlineError": TimeoutError,
     "InferenceError": RuntimeError,
 }
 ERRORS = {

@@ -14,9 +14,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from bmp.errors import (
     BmpError,
+    DeadlineError,
     InferenceError,
     NotFoundError,
     NotReadyError,
+    OverloadError,
     RequestError,
     SignatureError,
     suggest,
@@ -29,6 +31,8 @@ _STATUS: dict[type[BmpError], int] = {
     InferenceError: 400,  # a model is served only once it has answered its own samples: what is wrong are the inputs
     NotFoundError: 404,
     NotReadyError: 503,
+    OverloadError: 503,
+    DeadlineError: 504,
 }
 
 

@@ -12,8 +12,8 @@ from bmp.errors import BmpError, NotReadyError, RequestError
 from serving.codec.inference_v2 import HEADER_LENGTH, decode_infer, encode_infer, read_header_length
 from serving.codec.json import kind_of, parse_object
 from serving.codec.raw import JSON
+from serving.http.body import read_body
 from serving.http.errors import HttpError, install_error_handlers, to_plain_response
-from serving.http.predict import read_body
 from serving.inference import describe_model, infer, read_whole_body
 from serving.model import LoadedModel
 from serving.service import Service, VersionState

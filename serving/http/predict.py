@@ -14,6 +14,7 @@ from serving.codec.npy import NPY, decode_npy
 from serving.codec.query import Query, decode_query
 from serving.codec.raw import CONTENT_TYPES, JSON, to_column
 from serving.codec.tensors import fit_array
+from serving.http.body import read_body
 from serving.http.errors import HttpError
 from serving.model import LoadedModel
 from serving.service import Service
@@ -48,28 +49,6 @@ def build_predict_door(service: Service, max_body_bytes: int) -> Blueprint:
         return _respond(answer_json(service.get(message.model, message.version, message.alias), message))
 
     return door
-
-
-def read_body(max_bytes: int) -> bytes:
-    """Returns the whole body of the current request.
-
-    Raises:
-        HttpError: It is longer, whether it said so beforehand or not.
-    """
-    announced = request.content_length
-    if announced is None and not request.environ.get("wsgi.input_terminated"):
-        return b""
-    # Not request.get_data(): at its limit it would cut a body of unannounced length, and say nothing.
-    body = request.environ["wsgi.input"].read(min(announced or max_bytes + 1, max_bytes + 1))
-    if len(body) > max_bytes:
-        raise HttpError(
-            413,
-            "body_too_large",
-            f"The body is over {max_bytes:,} bytes, the limit of this server; send fewer examples at a time.",
-            expected=f"at most {max_bytes} bytes",
-            received=f"{announced or 'more'} bytes",
-        )
-    return body
 
 
 def _answer_body(service: Service, query: Query, max_body_bytes: int) -> Answer:

@@ -22,8 +22,8 @@ from serving.codec.tfserving import (
     encode_values,
     fold_examples,
 )
+from serving.http.body import read_body
 from serving.http.errors import install_error_handlers, to_plain_response
-from serving.http.predict import read_body
 from serving.model import LoadedModel
 from serving.service import Service
 from serving.versions import VersionState
