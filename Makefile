@@ -13,7 +13,7 @@ help:
 	@echo "make lint    style, types and the laws of the house"
 	@echo "make bench   measure the whole run, the input pipeline, training, compression, the registry, and serving against plain code (needs wrk)"
 	@echo "make tools   install the Debian packages of make soak, as root"
-	@echo "make soak    try to spoil runs for most of an hour: kills, full disks, flipped bits, cut cables (SOAK_SCALE=0.1: short)"
+	@echo "make soak    try to spoil runs, the registry and the server for over an hour: kills, full disks, flipped bits, hostile files (SOAK_SCALE=0.1: short)"
 	@echo "make serve   serve every published model on port 5000"
 	@echo "make clean   remove the environment and everything that was made"
 

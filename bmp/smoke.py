@@ -107,10 +107,11 @@ def run_server(registry: Registry, name: str) -> Iterator[str]:
         command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
     try:
-        if not _wait_until_ready(url, process):
+        if not _wait_until_ready(url, name, process):
             process.kill()
             output, _ = process.communicate()
-            raise NotReadyError(f"The server did not start. The end of its log: {output[-500:].strip()}")
+            tail = "\n".join(output.strip().splitlines()[-5:])
+            raise NotReadyError(f"The server did not start. The end of its log:\n{tail}")
         yield url
     finally:
         process.terminate()
@@ -128,15 +129,25 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[str]") -> bool:
+def _wait_until_ready(url: str, name: str, process: "subprocess.Popen[str]") -> bool:
+    """Tells whether the server answers in time; one that could not load the model never will."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/ready", timeout=5):
                 return True
-        except OSError:  # not listening yet, or 503 while it loads
-            time.sleep(0.05)
+        except urllib.error.HTTPError:  # 503: it loads, or has failed to
+            if _has_failed(url, name):
+                return False
+        except OSError:  # not listening yet
+            pass
+        time.sleep(0.05)
     return False
+
+
+def _has_failed(url: str, name: str) -> bool:
+    with urllib.request.urlopen(f"{url}/models", timeout=5) as reply:
+        return name in json.load(reply)["failed"]
 
 
 def _post(url: str, body: dict[str, Any]) -> tuple[dict[str, Any], Any]:
