@@ -1,184 +1,219 @@
-"""`bmp serve` against the plain server people write, side by side in one run (`make bench`).
+"""`bmp serve` against the servers that people take instead, side by side in one run (`make bench`).
 
-The same 784-128-10 softmax network, one example a request, JSON over kept-alive connections, the same number of
-gunicorn workers, the same load from wrk. The servers take turns, so that a busy machine slows both. Absolute
-numbers mean little; the ratios are the result.
+Every server runs the same LiteRT file on the same cores with the same number of processes, is asked the same by the
+same client, and is checked against LiteRT before it is timed. The servers take turns, so that a busy machine slows all
+of them: absolute numbers mean little, the ratios are the result. The peers are installed into environments of their
+own (`.venv-peers`), each written as its documentation says (`benchmarks/peers`); one that cannot be is left out.
 """
 
 import argparse
-import io
 import json
-import os
 import re
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import psutil
-import requests
 from rich.console import Console
 from rich.table import Table
+from serving_environments import install, read_pins
+from serving_loads import LOADS, WARM_S, answer_by_litert, check, run_grpc, run_wrk
+from serving_models import Published, publish
+from serving_parts import GRPC, PARTS, Figures, Row
+from serving_servers import SERVERS, WORKERS, Running, running
+from serving_storms import STORM_ROWS, STORMS
 
-from bmp.config import load_recipe
-from bmp.data import SOURCES, Examples
-from bmp.data.sources import load_sklearn
-from bmp.registry import Version
-from bmp.run import run
-from bmp.signature import Signature, TensorSpec
-from bmp.smoke import find_free_port
-
-HERE = Path(__file__).parent
-RECIPE = """
-data: {source: digits_784, batch_size: 64}
-model: {build: mlp, args: {hidden: [128]}}
-train: {epochs: 5}
-compress: {chains: []}
-publish: {name: mnist_like, root: REGISTRY}
-"""
+Asks = dict[str, list[str]]
+"""The loads of each server."""
+Turns = dict[tuple[str, str], list[dict[str, float]]]
+"""What each turn measured, by server and load."""
+OVERLOAD_S, RELOADS = 30, 200
 
 
-def load_digits_784() -> Examples:
-    """scikit-learn's digits, enlarged to 28x28 and laid flat: the shape of MNIST, without a download."""
-    digits = load_sklearn(name="digits")
-    images = digits.inputs["image"].repeat(4, axis=1).repeat(4, axis=2)[:, 2:30, 2:30] / 16
-    signature = Signature((TensorSpec("pixels", "float32", (784,)),), digits.signature.outputs)
-    return Examples({"pixels": images.reshape(-1, 784)}, digits.targets, signature, digits.labels)
+class Bench:
+    """The networks, the environments, and what has been measured.
+
+    Args:
+        options: Of the command.
+        directory: For everything that is made.
+    """
+
+    def __init__(self, options: argparse.Namespace, directory: Path) -> None:
+        self.options, self.directory = options, directory
+        self.asks = _collect_asks(options.parts)
+        self.storms = {part: STORMS[part] for part in options.parts if part in STORMS}
+        names = [*self.asks, *(server for server, _ in self.storms.values())]
+        peers = dict.fromkeys(SERVERS[name].peer for name in names if SERVERS[name].peer)
+        self.pythons = {"": Path(sys.executable), **install(peers)}
+        networks = dict.fromkeys(SERVERS[name].network for name in names)
+        print(f"training and publishing for a moment: {', '.join(networks)}", flush=True)
+        self.networks = publish(networks, directory)
+        self.turns: Turns = defaultdict(list)
+
+    def run(self) -> dict[str, list[tuple[Row, float | None]]]:
+        """Measures; returns the rows of each part, with None where a peer is missing."""
+        self._take_turns()
+        figures = {key: _take_medians(turns) for key, turns in self.turns.items()}
+        rows = {part: _compute(PARTS[part].rows, figures) for part in self.options.parts if part in PARTS}
+        return rows | {part: self._storm(part) for part in self.storms}
+
+    def _take_turns(self) -> None:
+        for turn in range(self.options.rounds):
+            for name, loads in self.asks.items():
+                if SERVERS[name].peer in self.pythons:
+                    print(f"round {turn + 1}/{self.options.rounds}: {name}, {', '.join(loads)}", flush=True)
+                    self._take_turn(name, loads)
+
+    def _take_turn(self, name: str, loads: list[str]) -> None:
+        network = self.networks[SERVERS[name].network]
+        with self._running(name) as server:
+            for load in loads:
+                figures = self._ask(server, load, network)
+                figures["memory_mb"] = server.memory_bytes() / 2**20
+                self.turns[name, load].append(figures)
+
+    def _running(self, name: str) -> Any:
+        server = SERVERS[name]
+        return running(name, self.pythons[server.peer], self.networks[server.network], self.directory)
+
+    def _ask(self, server: Running, name: str, network: Published) -> dict[str, float]:
+        seconds = self.options.seconds
+        if name == GRPC:
+            figures = run_grpc(server, network, answer_by_litert(network, 1), seconds, self.directory)
+            return {**figures, "examples": 1}
+        load = LOADS[name]
+        body_bytes = check(server, load, network, answer_by_litert(network, load.examples))
+        run_wrk(server, load, network, min(WARM_S, seconds), self.directory)
+        figures = run_wrk(server, load, network, seconds, self.directory)
+        return {**figures, "examples": load.examples, "body_bytes": body_bytes}
+
+    def _storm(self, part: str) -> list[tuple[Row, float | None]]:
+        name, raise_storm = self.storms[part]
+        times = self.options.overload_seconds if part == "overload" else self.options.reloads
+        print(f"{part}: {name}", flush=True)
+        with self._running(name) as server:
+            network = SERVERS[name].network
+            found = dict(raise_storm(server, self.networks[network], self.directory / network, times))
+        self.turns[name, part].append(found)
+        return [(row, row.compute({("storm", ""): found})) for row in STORM_ROWS[part]]
 
 
-def publish(directory: Path) -> tuple[Version, np.ndarray]:
-    """Trains and publishes the network; returns the version and the test examples."""
-    SOURCES.register("digits_784", load_digits_784)
-    recipe = directory / "recipe.yaml"
-    recipe.write_text(RECIPE.replace("REGISTRY", str(directory / "registry")))
-    finished = run(load_recipe(str(recipe)), run_dir=directory / "run", console=Console(file=io.StringIO()))
-    return finished.version, finished.data.test.inputs["pixels"]
+def _collect_asks(parts: list[str]) -> Asks:
+    """Returns what each server is asked, each load once whatever number of parts wants it."""
+    asks: Asks = {}
+    for part in parts:
+        for server, load in PARTS[part].asks if part in PARTS else ():
+            loads = asks.setdefault(server, [])
+            if load not in loads:
+                loads.append(load)
+    return asks
 
 
-@contextmanager
-def serving(command: list[str], url: str, environ: dict[str, str], log: Path) -> Iterator[psutil.Process]:
-    """Runs a server, yields its process once it is ready, and stops it."""
-    with log.open("wb") as output:
-        process = psutil.Popen(command, stdout=output, stderr=output, env=os.environ | environ)
+def _take_medians(turns: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+
+
+def _compute(rows: tuple[Row, ...], figures: Figures) -> list[tuple[Row, float | None]]:
+    found: list[tuple[Row, float | None]] = []
+    for row in rows:
         try:
-            deadline = time.monotonic() + 90
-            while True:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"The server did not start:\n{log.read_text()}")
-                try:
-                    if requests.get(f"{url}/ready", timeout=5).ok:
-                        break
-                except requests.RequestException:
-                    time.sleep(0.2)
-            time.sleep(3)  # one worker is ready; the others need a moment more
-            yield process
-        finally:
-            process.terminate()
-            process.wait(20)
+            found.append((row, row.compute(figures)))
+        except KeyError:  # of a server that could not be installed
+            found.append((row, None))
+    return found
 
 
-def load(url: str, script: Path, connections: int, seconds: float) -> dict[str, float]:
-    """Runs wrk once and returns requests/s and latencies in milliseconds."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "--latency", "-s", str(script)]
-    output = subprocess.run([*command, f"{url}/predict"], check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
-        sys.exit(f"Not every request was answered well:\n{output}")
-    return {
-        "requests_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]),
-        "p50_ms": to_ms(re.search(r"50%\s+(\S+)", output)[1]),
-        "p99_ms": to_ms(re.search(r"99%\s+(\S+)", output)[1]),
+# === Telling ===
+
+
+def show(bench: Bench, rows: dict[str, list[tuple[Row, float | None]]]) -> None:
+    """Prints what each server did, and the figures beside their aims."""
+    options, console = bench.options, Console()
+    raw = Table(title=f"medians of {options.rounds} turns of {options.seconds:g} s, {WORKERS} processes each")
+    for column in ("server", "asked", "requests/s", "p50 ms", "p99 ms", "MB"):
+        raw.add_column(column, justify="left" if column in ("server", "asked") else "right")
+    for (server, load), turns in bench.turns.items():
+        if "requests_per_s" in turns[0]:
+            found = _take_medians(turns)
+            cells = (found["requests_per_s"], found["p50_ms"], found["p99_ms"], found["memory_mb"])
+            raw.add_row(server, load, *(f"{cell:,.2f}" if cell < 100 else f"{cell:,.0f}" for cell in cells))
+    if raw.row_count:
+        console.print(raw)
+    table = Table("", "figure", "aim", "", title="bmp serve")
+    for part in rows.values():
+        for row, figure in part:
+            table.add_row(row.what, *_tell(row, figure))
+        table.add_section()
+    console.print(table)
+
+
+def _tell(row: Row, figure: float | None) -> tuple[str, str, str]:
+    if figure is None:
+        return "not installed", row.words(), ""
+    verdict = "" if row.aim is None else "reached" if row.is_met(figure) else "MISSED"
+    return row.text.format(figure), row.words(), verdict
+
+
+def write(bench: Bench, rows: dict[str, list[tuple[Row, float | None]]], output: Path) -> None:
+    """Writes everything that was measured."""
+    content = {
+        "settings": {key: str(value) for key, value in vars(bench.options).items()} | {"workers": WORKERS},
+        "peers": {peer: [line for line in pins if "==" in line] for peer, pins in read_pins().items()},
+        "missing": sorted({server.peer for server in SERVERS.values()} - bench.pythons.keys()),
+        "figures": [
+            {"part": part, "what": row.what, "figure": figure, "aim": row.words()}
+            for part, found in rows.items()
+            for row, figure in found
+        ],
+        "turns": {f"{server}: {load}": turns for (server, load), turns in bench.turns.items()},
     }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {output}")
 
 
-def to_ms(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
-    return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
+def read_parts(text: str) -> list[str]:
+    """Reads `json1,grpc`; nothing means all.
+
+    Raises:
+        ArgumentTypeError: A part is unknown.
+    """
+    known = [*PARTS, *STORMS]
+    parts = [part for part in re.split(r"[,\s]+", text) if part] or known
+    for part in parts:
+        if part not in known:
+            raise argparse.ArgumentTypeError(f"no part is named '{part}'; there are {', '.join(known)}")
+    return parts
 
 
-def worker_rss_mb(server: psutil.Process) -> float:
-    """Resident memory of one worker, the mean over all."""
-    workers = server.children(recursive=True)
-    return statistics.mean(worker.memory_info().rss for worker in workers) / 2**20
+def check_tools(parts: list[str]) -> None:
+    """Ends the program where a load generator is missing that a part needs."""
+    for tool, package, needed in (
+        ("wrk", "wrk", any(part in PARTS and part != "grpc" for part in parts)),
+        ("h2load", "nghttp2-client", "grpc" in parts),
+    ):
+        if needed and shutil.which(tool) is None:
+            sys.exit(f"This needs {tool}, a load generator: apt-get install {package}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--connections", type=int, default=16)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=read_parts, default=read_parts(""), help="some of them, separated by commas")
+    parser.add_argument("--rounds", type=int, default=3, help="turns that each server takes")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each server takes")
+    parser.add_argument("--overload-seconds", type=int, default=OVERLOAD_S)
+    parser.add_argument("--reloads", type=int, default=RELOADS)
     parser.add_argument("--output", type=Path, default=Path("results/serving.json"))
     options = parser.parse_args()
-
+    check_tools(options.parts)
     with tempfile.TemporaryDirectory(prefix="bmp-bench-") as name:
-        directory = Path(name)
-        print("training and publishing the 784-128-10 network", flush=True)
-        version, examples = publish(directory)
-        body = json.dumps({"x_test": examples[:1].tolist()})
-        script = directory / "post.lua"
-        script.write_text(
-            f'wrk.method = "POST"\nwrk.body = [=[{body}]=]\nwrk.headers["Content-Type"] = "application/json"\n'
-        )
-        ports = {"plain": find_free_port(), "bmp": find_free_port()}
-        urls = {server: f"http://127.0.0.1:{port}" for server, port in ports.items()}
-        gunicorn = [sys.executable, "-m", "gunicorn", "--chdir", str(HERE), "-w", str(options.workers)]
-        serve = [sys.executable, "-m", "bmp", "serve", "--registry", str(version.path.parent.parent)]
-        commands = {
-            "plain": [*gunicorn, "-b", f"127.0.0.1:{ports['plain']}", "plain_server:app"],
-            "bmp": [*serve, "--port", str(ports["bmp"]), "--workers", str(options.workers)],
-        }
-        environ = {"plain": {"PLAIN_MODEL": str(version.path / "model.h5")}, "bmp": {}}
-        figures: dict[str, list[dict[str, float]]] = {"plain": [], "bmp": []}
-        answers = {}
-        for turn in range(options.rounds):
-            for server, command in commands.items():
-                print(f"round {turn + 1}/{options.rounds}: {server}", flush=True)
-                with serving(command, urls[server], environ[server], directory / f"{server}.log") as process:
-                    reply = requests.post(f"{urls[server]}/predict", data=body, timeout=30, headers=JSON)
-                    answers[server] = np.array(reply.json()["prediction"])
-                    load(urls[server], script, options.connections, 1)  # warm
-                    figure = load(urls[server], script, options.connections, options.seconds)
-                    figures[server].append(figure | {"worker_rss_mb": worker_rss_mb(process)})
-    difference = float(np.abs(answers["plain"] - answers["bmp"]).max())
-    if difference > 1e-4:
-        sys.exit(f"The two servers disagree by {difference:.3g}; there is nothing to compare.")
-    report(figures, options)
-
-
-JSON = {"Content-Type": "application/json"}
-
-
-def report(figures: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> None:
-    medians = {
-        server: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
-        for server, turns in figures.items()
-    }
-    plain, ours = medians["plain"], medians["bmp"]
-    ratios = {
-        "requests_per_s": ours["requests_per_s"] / plain["requests_per_s"],
-        "p50_ms": plain["p50_ms"] / ours["p50_ms"],
-        "p99_ms": plain["p99_ms"] / ours["p99_ms"],
-        "worker_rss_mb": plain["worker_rss_mb"] / ours["worker_rss_mb"],
-    }
-    table = Table(
-        title=f"{options.workers} workers, {options.connections} connections, median of {options.rounds} rounds"
-    )
-    for column in ("", "plain server", "bmp serve", "bmp is better by"):
-        table.add_column(column, justify="right" if column else "left")
-    for key in ratios:
-        table.add_row(key, f"{plain[key]:,.2f}", f"{ours[key]:,.2f}", f"{ratios[key]:,.1f} x")
-    Console().print(table)
-    settings = {key: str(value) for key, value in vars(options).items()}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(
-        json.dumps({"settings": settings, "ratios": ratios, "medians": medians, "rounds": figures}, indent=2) + "\n"
-    )
-    print(f"written to {options.output}")
+        bench = Bench(options, Path(name))
+        rows = bench.run()
+    show(bench, rows)
+    write(bench, rows, options.output)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bmp.signature import Arrays, TensorSpec
 from bmp.transforms import Columns, Field
 from bmp.transforms.labels import Ranked
 from serving.codec.json import Request
-from serving.codec.rows import holds_rows, to_columns
+from serving.codec.rows import count_examples, holds_rows, to_columns
 from serving.model import LoadedModel
 
 
@@ -41,52 +42,83 @@ def outputs_of(model: LoadedModel) -> Sequence[TensorSpec]:
     return [replace(spec, shape=spec.shape[1:]) for spec in outputs]
 
 
-def answer_json(model: LoadedModel, request: Request) -> Answer:
-    """Answers inputs as JSON gave them, ready tensors or rows of raw features.
+class Question(NamedTuple):
+    """What is to be run.
+
+    Args:
+        model: Is asked.
+        inputs: `(B, *shape)` by name of the model's inputs; `LoadedModel.check` is still to come.
+        top_k: How many labels are wanted, if any.
+        is_raw: Whether the inputs were made of raw features.
+    """
+
+    model: LoadedModel
+    inputs: Arrays
+    top_k: int | None = None
+    is_raw: bool = False
+
+    def answer(self) -> Answer:
+        """Asks the model, and waits for it.
+
+        Raises:
+            BmpError: Whatever `LoadedModel.predict` has to say.
+        """
+        return self.conclude(self.model.predict(self.inputs))
+
+    def conclude(self, outputs: Arrays) -> Answer:
+        """Returns the answer that these outputs of the model are."""
+        model, inputs, k, is_raw = self
+        if is_raw:
+            outputs = model.conclude(outputs, inputs)
+        if k is None:
+            return Answer(model, outputs)
+        return Answer(model, outputs, model.rank_labels(outputs, k, None if is_raw else inputs))
+
+
+def ask_json(model: LoadedModel, request: Request) -> Question:
+    """Reads inputs as JSON gave them, ready tensors or rows of raw features.
 
     Raises:
         SignatureError: They are neither.
-        RequestError: An example cannot be used, or there are too many.
-        InferenceError: The model gave no usable answer.
+        RequestError: An example cannot be used, or there are too many, or not so many labels.
     """
     features, names = model.features, [spec.name for spec in model.signature.inputs]
+    count = count_examples(request.inputs)
+    model.check_count(count, raw=model.takes_raw_tensors)
     if features is not None and holds_rows(request.inputs, features, names, request.key):
-        return answer_features(model, to_columns(request.inputs, features, request.key), request.top_k)
-    return answer_tensors(model, request.to_arrays(model.asked), request.top_k)
+        model.check_count(count, raw=True)
+        return ask_features(model, to_columns(request.inputs, features, request.key), request.top_k)
+    return ask_tensors(model, request.to_arrays(model.asked), request.top_k)
 
 
-def answer_tensors(model: LoadedModel, inputs: Arrays, top_k: int | None = None) -> Answer:
-    """Answers tensors as `LoadedModel.asked` describes them, which some models take through their transforms.
+def ask_tensors(model: LoadedModel, inputs: Arrays, top_k: int | None = None) -> Question:
+    """Reads tensors as `LoadedModel.asked` describes them, which some models take through their transforms.
 
     Args:
-        model: Answers.
+        model: Is asked.
         inputs: `(B, *shape)` by input name.
         top_k: How many labels are wanted, if any.
 
     Raises:
         SignatureError: They do not fit.
         RequestError: There are too many examples, or not so many labels.
-        InferenceError: The model gave no usable answer.
     """
     if model.takes_raw_tensors:
-        return answer_features(model, inputs, top_k)
+        return ask_features(model, inputs, top_k)
     model.check_top_k(top_k)
-    outputs = model.predict(inputs)
-    return Answer(model, outputs, None if top_k is None else model.rank_labels(outputs, top_k, inputs))
+    return Question(model, inputs, top_k)
 
 
-def answer_features(model: LoadedModel, columns: Columns, top_k: int | None = None) -> Answer:
-    """Answers raw features.
+def ask_features(model: LoadedModel, columns: Columns, top_k: int | None = None) -> Question:
+    """Reads raw features.
 
     Args:
-        model: Answers.
+        model: Is asked.
         columns: `(B, …)` by feature.
         top_k: How many labels are wanted, if any.
 
     Raises:
         RequestError: An example cannot be used, there are too many, or not so many labels.
-        InferenceError: The model gave no usable answer.
     """
     model.check_top_k(top_k)
-    outputs = model.predict_raw(columns)
-    return Answer(model, outputs, None if top_k is None else model.rank_labels(outputs, top_k))
+    return Question(model, model.prepare(columns), top_k, is_raw=True)

@@ -1,35 +1,70 @@
 """The Open Inference Protocol, version 2, however its messages travel: what a model takes, and what it answers."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bmp import __version__
 from bmp.errors import RequestError, SignatureError, suggest
 from bmp.signature import Arrays, TensorSpec
 from bmp.transforms import Columns, Field
-from serving.answer import Answer, answer_features, answer_tensors
+from serving.answer import Answer, Question, ask_features, ask_tensors
 from serving.codec.inference_v2 import InferRequest, OutputTensor, WantedOutput
 from serving.codec.rows import Features, to_columns
 from serving.codec.tensors import BYTES, DTYPES, Tensor, datatype_of, join_elements
 from serving.engines import engine_for
 from serving.model import LoadedModel
+from serving.service import Service
 
+_EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "statistics")
 _PLATFORMS = {"litert": "tensorflow_tflite", "savedmodel": "tensorflow_savedmodel"}
 _FILES = ("image", "audio")
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-def describe_model(model: LoadedModel) -> dict[str, Any]:
-    """Returns the metadata of a model in JSON's types, without its versions.
+def describe_server() -> dict[str, Any]:
+    """Returns the metadata of this server in JSON's types."""
+    return {"name": "bmp", "version": __version__, "extensions": _EXTENSIONS}
+
+
+def find_model(
+    service: Service, name: str | None, version: str | None, quality: str | None = None, *, wake: bool = True
+) -> LoadedModel:
+    """Returns the model that a request is for.
+
+    Args:
+        service: What serves.
+        name: Of the model; None where only one is served.
+        version: Its number, or an alias; None for whichever is the default.
+        quality: Which variant is wanted; None for the recommended one.
+        wake: Whether it is loaded where it is not in memory.
+
+    Raises:
+        NotReadyError: It is still loading, or could not be loaded.
+        NotFoundError: There is no such model, version or alias.
+        RequestError: There is no name and several models are served.
+    """
+    if version is None:
+        return service.get(name, quality=quality, wake=wake)
+    if _NUMBER.fullmatch(version):
+        return service.get(name, int(version), quality=quality, wake=wake)
+    return service.get(name, alias=version, quality=quality, wake=wake)
+
+
+def describe_model(service: Service, model: LoadedModel) -> dict[str, Any]:
+    """Returns the metadata of a model in JSON's types, with the versions of it that answer.
 
     Of a model that takes raw features these are the inputs: a number and a string are `[-1]`, one for each example, and
     so is a file, whose bytes are a string.
     """
-    file = model.manifest.variant(model.manifest.recommended).file
-    assert file is not None, "the recommended variant always has a file"
+    file = model.variant.file
+    assert file is not None, "what runs has a file"
     return {
         "name": model.name,
+        "versions": [str(state.number) for state in service.versions(model.name) if state.state == "AVAILABLE"],
         "platform": _PLATFORMS[engine_for(file)],
         "inputs": [_describe(item.name, _datatype_of(item), item.shape) for item in _inputs(model)],
         "outputs": [
@@ -73,14 +108,31 @@ def infer(model: LoadedModel, request: InferRequest) -> list[OutputTensor]:
             many.
         InferenceError: The model gave no usable answer.
     """
+    return pick_outputs(ask(model, request).answer(), request)
+
+
+def ask(model: LoadedModel, request: InferRequest) -> Question:
+    """Reads a request.
+
+    Raises:
+        SignatureError: The tensors do not fit the model.
+        RequestError: The request asks for what the model does not have, an example cannot be used, or there are too
+            many.
+    """
     _check_addressee(request, model)
-    wanted = request.outputs or tuple(WantedOutput(spec.name) for spec in model.signature.outputs)
-    classes = _check_outputs(wanted, model)
+    classes = _check_outputs(request.outputs, model)
     features = model.features
-    if features is not None and _are_raw(request.tensors, model, features):
-        answer = answer_features(model, _to_columns(request.tensors, features), classes)
-    else:
-        answer = answer_tensors(model, _to_arrays(request.tensors, model), classes)
+    is_raw = features is not None and _are_raw(request.tensors, model, features)
+    for tensor in request.tensors:
+        model.check_count(tensor.shape[0], raw=is_raw or model.takes_raw_tensors)
+    if features is not None and is_raw:
+        return ask_features(model, _to_columns(request.tensors, features), classes)
+    return ask_tensors(model, _to_arrays(request.tensors, model), classes)
+
+
+def pick_outputs(answer: Answer, request: InferRequest) -> list[OutputTensor]:
+    """Returns what a request wants of an answer: all of it where it does not say."""
+    wanted = request.outputs or tuple(WantedOutput(name) for name in answer.outputs)
     return [_pick(answer, output, request.binary) for output in wanted]
 
 

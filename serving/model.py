@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from bmp.artifact.manifest import Manifest, check_file
-from bmp.artifact.samples import SAMPLES_FILE, read_samples
-from bmp.errors import ArtifactError, DataError, InferenceError, RequestError
+from bmp.artifact.manifest import Manifest, Variant, check_file
+from bmp.artifact.samples import SAMPLES_FILE, Samples, read_samples
+from bmp.errors import ArtifactError, DataError, RequestError
 from bmp.registry import Version
 from bmp.signature import Arrays, Signature, TensorSpec
 from bmp.transforms import Columns, Field, Preprocessing
 from bmp.transforms.image import MAX_PIXELS
 from bmp.transforms.labels import Ranked, last_tokens, rank_binary, top_k
 from bmp.transforms.tokens import PADDING
+from serving import deadline
+from serving.batching import Batcher, Plan, Policy, Together, Work, make_plan
 from serving.codec.npy import NPY
 from serving.codec.raw import JSON, content_types, count_pixels, make_examples
 from serving.codec.rows import Features
@@ -24,6 +26,9 @@ from serving.engines import ENGINES, Engine, check_saved_model, engine_for
 
 _MAX_BATCH_BYTES = 256 * 2**20
 """Of the tensors that one request becomes, and of those it is answered with: a short text may be a long answer."""
+
+_MAX_ROWS = 100_000
+"""Of raw features, each of which is read by itself."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,25 @@ class LoadedModel:
         name: Of the model.
         version: Its number.
         manifest: Of the version.
+        variant: Which of its variants the engine runs.
         signature: What the engine takes and returns.
         engine: Runs the model.
+        together: Runs requests on it that are gathered.
+        batcher: Gathers those of threads.
         preprocessing: From raw features to the inputs; None where clients send ready tensors.
+        example: One of the version's samples, for whoever wants to see what goes in and what comes out.
     """
 
     name: str
     version: int
     manifest: Manifest
+    variant: Variant
     signature: Signature
     engine: Engine
+    together: Together
+    batcher: Batcher
     preprocessing: Preprocessing | None = None
+    example: Samples = field(default_factory=lambda: Samples({}, {}, None), compare=False)
 
     @cached_property
     def features(self) -> Features | None:
@@ -76,10 +89,25 @@ class LoadedModel:
             and all(field.kind == "tensor" for field in transforms.fields)
         )
 
+    @property
+    def plan(self) -> Plan:
+        """How many examples go together, and how long they take."""
+        return self.together.plan
+
     @cached_property
     def max_examples(self) -> int:
         """How many examples one batch may hold, so that what comes out of it fits into memory."""
         return _max_examples(self.signature.outputs)
+
+    @cached_property
+    def max_raw_examples(self) -> int:
+        """How many examples of raw features one batch may hold.
+
+        What they become has to fit into memory as well; and where each is read by itself, which tensors are not, a few
+        million empty ones would take minutes.
+        """
+        limit = min(self.max_examples, _max_examples(self.signature.inputs))
+        return limit if self.takes_raw_tensors else min(limit, _MAX_ROWS)
 
     @cached_property
     def content_types(self) -> tuple[str, ...]:
@@ -88,7 +116,7 @@ class LoadedModel:
         return (JSON, *content_types(self.features), *([NPY] if takes_array else []))
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Checks a batch of the model's inputs against the signature and runs it.
+        """Checks a batch of the model's inputs against the signature and runs it, with others where that pays.
 
         Args:
             inputs: `(B, *shape)` by input name.
@@ -96,14 +124,43 @@ class LoadedModel:
         Raises:
             SignatureError: The inputs do not fit.
             RequestError: There are too many examples.
+            OverloadError: Too many examples wait for this model already.
+            DeadlineError: The time that `serving.deadline` allows was over before it could run.
             InferenceError: The model answered with NaN or infinity.
         """
-        _check_count(self.signature.check_inputs(inputs), self.max_examples)
-        outputs = self.engine.run(inputs)
-        for name, array in outputs.items():
-            if not np.isfinite(array).all():
-                raise InferenceError(f"Model '{self.name}' answered with a number that is not finite in '{name}'.")
-        return outputs
+        self.check(inputs)
+        work = Work(inputs, deadline.current(), deadline.cancellation())
+        self.batcher.run(work)
+        return work.result()
+
+    def check(self, inputs: Arrays) -> int:
+        """Checks a batch of the model's inputs and returns how many examples it has.
+
+        Raises:
+            SignatureError: The inputs do not fit.
+            RequestError: There are too many examples.
+        """
+        count = self.signature.check_inputs(inputs)
+        self.check_count(count)
+        return count
+
+    def check_count(self, count: int, *, raw: bool = False) -> None:
+        """Checks how many examples a request has, as soon as that is known: before any work is done for each.
+
+        Args:
+            count: Of the request.
+            raw: Whether they are raw features.
+
+        Raises:
+            RequestError: There are too many.
+        """
+        limit = self.max_raw_examples if raw else self.max_examples
+        if count > limit:
+            raise RequestError(
+                f"The request holds {count:,} examples; this model takes at most {limit:,} at a time. Send fewer.",
+                expected=f"at most {limit} examples",
+                received=f"{count} examples",
+            )
 
     def predict_raw(self, columns: Columns) -> Arrays:
         """Runs a batch of raw features through the transforms and the model.
@@ -116,23 +173,36 @@ class LoadedModel:
 
         Raises:
             RequestError: An example cannot be used, or there are too many.
+            OverloadError: Too many examples wait for this model already.
+            DeadlineError: The time that `serving.deadline` allows was over before it could run.
             InferenceError: The model answered with NaN or infinity.
+        """
+        inputs = self.prepare(columns)
+        return self.conclude(self.predict(inputs), inputs)
+
+    def prepare(self, columns: Columns) -> Arrays:
+        """Returns what raw features become for the model, `(B, *shape)` by input name.
+
+        Raises:
+            RequestError: An example cannot be used, or there are too many.
         """
         assert self.preprocessing is not None, "only a model with transforms takes raw features"
         if self.takes_raw_tensors:
             self.asked.check_inputs(columns)
-        count = len(next(iter(columns.values())))
-        _check_count(count, min(self.max_examples, _max_examples(self.signature.inputs)))
+        self.check_count(len(next(iter(columns.values()))), raw=True)
         _check_pixels(columns, self.preprocessing.fields)
         try:
             with np.errstate(over="ignore"):  # what becomes infinite is refused
                 inputs = self.preprocessing.run(columns)
         except DataError as error:
             raise RequestError(error.message, expected=error.expected, received=error.received) from error
-        if self.signature.objective != "next_token":
-            return self.predict(inputs)
-        _check_any_token(inputs)
-        return _pick_last(self.predict(inputs), inputs)
+        if self.signature.objective == "next_token":
+            _check_any_token(inputs)
+        return inputs
+
+    def conclude(self, outputs: Arrays, inputs: Arrays) -> Arrays:
+        """Returns the answer to raw features, from what the model says to the inputs that they became."""
+        return _pick_last(outputs, inputs) if self.signature.objective == "next_token" else outputs
 
     def check_top_k(self, k: int | None) -> None:
         """Checks how many labels a request wants.
@@ -172,7 +242,6 @@ class LoadedModel:
 
     def describe(self) -> dict[str, Any]:
         """Returns what a client needs to know, in JSON's types."""
-        variant = self.manifest.variant(self.manifest.recommended)
         return {
             "name": self.name,
             "version": self.version,
@@ -182,41 +251,77 @@ class LoadedModel:
             "features": [] if self.features is None else self.features.describe(),
             "transforms": [] if self.preprocessing is None else [step.kind for step in self.preprocessing.steps],
             "content_types": list(self.content_types),
-            "variant": variant.name,
-            "metrics": variant.measured.model_dump(),
+            "variant": self.variant.name,
+            "metrics": self.variant.measured.model_dump(),
             "created": self.manifest.created.isoformat(),
         }
 
 
-def load_model(version: Version) -> LoadedModel:
-    """Loads the recommended variant of a version: digests checked, engine warmed with its own samples.
+def load_model(
+    version: Version, variant: str | None = None, *, trust: bool = False, policy: Policy | None = None
+) -> LoadedModel:
+    """Loads a version: digests checked, engine warmed with its own samples and measured.
+
+    Args:
+        version: In the registry.
+        variant: Which of its variants; None for the recommended one.
+        trust: Whether the operator vouches for what the model does: then a SavedModel's graph is not looked into.
+        policy: How requests are run together; by default as measured, in one thread at a time.
 
     Raises:
         ArtifactError: The version is damaged.
+        UnsafeError: Loading it could do harm.
         ConfigError: It needs what is not installed here.
         SignatureError: Its own samples do not fit it.
         InferenceError: It answers one of them with NaN or infinity.
     """
     manifest = version.read_manifest()
     signature, preprocessing = manifest.parsed_signature(), _read_preprocessing(manifest)
-    file = manifest.variant(manifest.recommended).file
+    chosen = manifest.variant(variant or manifest.recommended)
+    file = chosen.file
     if file is None:
-        raise ArtifactError(f"The manifest of '{manifest.name}' recommends a variant of which no file is kept.")
+        raise ArtifactError(f"Of variant '{chosen.name}' of '{manifest.name}' no file is kept.")
     kind = engine_for(file)
     if kind == "savedmodel":
-        path = check_saved_model(version.path, manifest)
+        path = check_saved_model(version.path, manifest, trust=trust)
     else:
         path = check_file(version.path, manifest, file)
     engine = ENGINES[kind](path, signature)
     check_file(version.path, manifest, SAMPLES_FILE)
-    samples = read_samples(version.path).inputs
+    published = read_samples(version.path)
+    samples = published.inputs
     signature.check_inputs(samples)
     engine.warm_up(samples)
+    policy = policy or Policy()
+    limit = min(_max_examples(signature.inputs), _max_examples(signature.outputs))
+    plan = make_plan(f"{version.name}/{version.number}", engine, samples, limit, policy)
+    together = Together(version.name, version.number, signature, engine, plan, policy)
     if preprocessing is not None:
         preprocessing.run(make_examples(preprocessing.fields))  # imports what decodes files, if it is installed
-    model = LoadedModel(version.name, version.number, manifest, signature, engine, preprocessing)
-    model.predict({name: array[:1] for name, array in samples.items()})  # as a request would be: numbers are finite
-    return model
+    trial = Work({name: array[:1] for name, array in samples.items()})  # as a request would be: numbers are finite
+    Together(version.name, version.number, signature, engine, plan, replace(policy, observe=None)).run([trial])
+    trial.result()
+    return LoadedModel(
+        version.name,
+        version.number,
+        manifest,
+        chosen,
+        signature,
+        engine,
+        together,
+        Batcher(together, policy),
+        preprocessing,
+        _first_of(published),
+    )
+
+
+def _first_of(samples: Samples) -> Samples:
+    """Returns the first sample, `(1, …)` each, and lets the others go."""
+    inputs, outputs, raw = (
+        {name: array[:1].copy() for name, array in each.items()}
+        for each in (samples.inputs, samples.outputs, samples.raw)
+    )
+    return Samples(inputs, outputs, None, raw)
 
 
 def _read_preprocessing(manifest: Manifest) -> Preprocessing | None:
@@ -247,15 +352,6 @@ def _max_examples(specs: Iterable[TensorSpec]) -> int:
     """Returns how many examples of these tensors fit into _MAX_BATCH_BYTES, at least 1; a free size counts 1."""
     size = sum(np.dtype(spec.dtype).itemsize * math.prod(size or 1 for size in spec.shape) for spec in specs)
     return max(1, _MAX_BATCH_BYTES // size)
-
-
-def _check_count(count: int, limit: int) -> None:
-    if count > limit:
-        raise RequestError(
-            f"The request holds {count:,} examples; this model takes at most {limit:,} at a time. Send fewer.",
-            expected=f"at most {limit} examples",
-            received=f"{count} examples",
-        )
 
 
 def _check_pixels(columns: Columns, fields: Iterable[Field]) -> None:

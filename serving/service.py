@@ -1,16 +1,24 @@
 """The one room behind all doors: which models there are, and which version a request means; no web."""
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from bmp.errors import BmpError, NotFoundError, NotReadyError, RequestError, suggest
 from bmp.registry import Registry
 from bmp.registry.keys import PublicKeys
+from serving.batching import Policy
+from serving.control import Control, ControlError
 from serving.loader import Loader
+from serving.memory import Key
 from serving.model import LoadedModel
-from serving.versions import VersionState
+from serving.quality import check_quality
+from serving.terms import Terms
+from serving.versions import UnloadedError, VersionState
 
 __all__ = ["Service", "VersionState"]
+
+_ORDER_S, _LOOK_S = 20.0, 0.02
 
 
 class Service:
@@ -24,9 +32,9 @@ class Service:
         registry: Where they are.
         names: Which ones; empty means all.
         keys: A version must be signed by one of them; None where unsigned ones are served as well.
-        versions: Which versions of a model: `served` the default and those that aliases name; `latest:N` the newest N
-            as well; `all`.
+        terms: Which of their versions and variants, and how much of them is in memory.
         reload: Whether to follow the registry once everything is loaded.
+        batching: How requests are run together; by default as measured, in one thread at a time.
     """
 
     def __init__(
@@ -35,10 +43,12 @@ class Service:
         names: Iterable[str] = (),
         keys: PublicKeys | None = None,
         *,
-        versions: str = "served",
+        terms: Terms = Terms(),  # noqa: B008 - immutable
         reload: bool = True,
+        batching: Policy | None = None,
     ) -> None:
-        self._loader = Loader(registry, names, keys, versions)
+        self._loader = Loader(registry, names, keys, terms, batching)
+        self._control = terms.control
         self._reload = reload
         self._finished = threading.Event()
         self._stop = threading.Event()
@@ -64,8 +74,7 @@ class Service:
 
     def _run(self) -> None:
         self.load()
-        if self._reload:
-            self._loader.follow(self._stop)
+        self._loader.follow(self._stop, reload=self._reload)
 
     # === What there is ===
 
@@ -81,13 +90,20 @@ class Service:
         """
         if not self._finished.is_set():
             raise NotReadyError("The models are still loading; try again in a second.")
-        if not self._loader.defaults:
+        if not self._loader.names and self._control is None:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.failures().items())
-            raise NotReadyError(f"No model is being served. {reasons or 'The registry is empty'}.")
+            raise NotReadyError(f"No model is being served. {reasons or 'The registry is empty; publish a model'}.")
 
     def models(self) -> list[LoadedModel]:
-        """Returns the models being served, by name, each at its default version."""
+        """Returns the models in memory, by name, each at its default version."""
         return list(self._loader.defaults.values())
+
+    def names(self) -> list[str]:
+        """Returns the names of all models that there are, also of those that are not in memory or could not be loaded.
+
+        `versions` tells how each is doing.
+        """
+        return sorted(self._loader.lineups)
 
     def versions(self, name: str) -> list[VersionState]:
         """Returns how each version of a model is doing that is served or shall be, by number.
@@ -114,24 +130,38 @@ class Service:
 
     def sole_model(self) -> LoadedModel | None:
         """Returns the model that requests without a name mean, or None where that is not decided."""
-        defaults = self._loader.defaults
-        if len(defaults) != 1 or not self._finished.is_set():
+        names = self._loader.names
+        if len(names) != 1 or not self._finished.is_set():
             return None
-        return next(iter(defaults.values()))
+        model = self._loader.defaults.get(names[0])
+        return None if model is None else self._use(model)
 
-    def get(self, name: str | None = None, version: int | None = None, alias: str | None = None) -> LoadedModel:
+    def get(
+        self,
+        name: str | None = None,
+        version: int | None = None,
+        alias: str | None = None,
+        quality: str | None = None,
+        *,
+        wake: bool = True,
+    ) -> LoadedModel:
         """Returns the version of a model that a request asks for.
 
         Args:
             name: Of the model; None where only one is served.
             version: Its number; None for whichever is the default.
             alias: What names the version, in place of a number.
+            quality: Which of its variants: `best`, `balanced` or `fast`; None for the recommended one.
+            wake: Whether it is loaded where it is not in memory: the error says so, and a second later it answers.
 
         Raises:
-            NotReadyError: It is still loading, or could not be loaded.
+            NotReadyError: It is still loading, or not in memory, or could not be loaded.
             NotFoundError: There is no such model, version or alias, or it is not served.
-            RequestError: No name was given and several models are served, or both a version and an alias were.
+            RequestError: No name was given and several models are served, or both a version and an alias were, or there
+                is no such quality.
         """
+        if quality is not None:
+            check_quality(quality)
         if version is not None and alias is not None:
             raise RequestError(
                 "The request says both a version and an alias; say one of them.",
@@ -144,30 +174,104 @@ class Service:
         lineup = self._loader.lineups.get(name)
         if lineup is None:
             raise self._explain_missing(name, finished)
-        return lineup.get(version, alias)
+        if lineup.rests and self._control is not None and name in self._control.names():
+            raise NotReadyError(f"Model '{name}' is still loading; try again in a second.")
+        try:
+            return self._use(lineup.get(version, alias, quality))
+        except UnloadedError as error:
+            if wake:
+                self._loader.ask(error.key)
+            raise
+
+    def _use(self, model: LoadedModel) -> LoadedModel:
+        if self._loader.budget is not None:
+            self._loader.budget.touch(Key(model.name, model.version, model.variant.name))
+        return model
 
     def _only_name(self, finished: bool) -> str:
-        defaults = self._loader.defaults
-        if not finished or not defaults:
+        names = self._loader.names
+        if not finished or not names:
             self.check_ready()
-        if len(defaults) > 1:
-            known = ", ".join(defaults)
+        if not names:
+            raise NotFoundError("No model is loaded; POST /v2/repository/models/NAME/load has one loaded.")
+        if len(names) > 1:
+            known = ", ".join(names)
             raise RequestError(
                 f'Several models are served ({known}); say which one with "model".',
                 expected=f'"model": one of {known}',
                 received="no model",
             )
-        return next(iter(defaults))
+        return names[0]
 
     def _explain_missing(self, name: str, finished: bool) -> BmpError:
         if not finished:
             return NotReadyError("The models are still loading; try again in a second.")
-        defaults = self._loader.defaults
-        known = ", ".join(defaults) or "none"
+        names = self._loader.names
+        known = ", ".join(names) or "none"
         if name in self._loader.failed:
             return NotReadyError(f"Model '{name}' could not be loaded. Served: {known}.")
         return NotFoundError(
-            f"No model is named '{name[:80]}'. Served: {known}.{suggest(name[:80], defaults)}",
+            f"No model is named '{name[:80]}'. Served: {known}.{suggest(name[:80], names)}",
             expected=known,
             received=name[:80],
         )
+
+    # === What clients have loaded and unloaded ===
+
+    def order_load(self, name: str) -> None:
+        """Has a model of the registry loaded, in every process, and returns once it answers in this one.
+
+        Raises:
+            ControlError: Only the registry decides what is loaded.
+            NotFoundError: The registry has no such model.
+            NotReadyError: It could not be loaded, or takes long.
+        """
+        control = self._check_control(name)
+        self._loader.check_published(name)
+        control.add(name)
+        self._await(lambda: self._is_settled(name), f"Model '{name}' is still loading; ask for it a little later.")
+        self.get(name)
+
+    def order_unload(self, name: str) -> None:
+        """Has a model unloaded, in every process, and returns once no new request gets it in this one.
+
+        A request that began with it is answered; only then its memory goes.
+
+        Raises:
+            ControlError: Only the registry decides what is loaded.
+            NotFoundError: There is no such model.
+            NotReadyError: It takes long, because another model is being loaded.
+        """
+        control = self._check_control(name)
+        if name not in self._loader.lineups:
+            self._loader.check_published(name)
+        control.remove(name)
+        self._await(lambda: self._is_resting(name), f"Model '{name}' is still being unloaded; look a little later.")
+
+    def _check_control(self, name: str) -> Control:
+        if self._control is None:
+            raise ControlError(
+                "This server loads and unloads by itself, as the registry says: publish a version or move an alias "
+                f"(bmp models promote {name[:80]} NUMBER), or start it with BMP_MODEL_CONTROL=explicit.",
+                expected="a change of the registry",
+                received="load or unload",
+            )
+        return self._control
+
+    def _await(self, is_done: Callable[[], bool], message: str) -> None:
+        deadline = time.monotonic() + _ORDER_S
+        while not is_done():
+            if time.monotonic() > deadline:
+                raise NotReadyError(message)
+            time.sleep(_LOOK_S)
+
+    def _is_settled(self, name: str) -> bool:
+        """Tells whether a model that is to be loaded is, or could not be."""
+        lineup = self._loader.lineups.get(name)
+        if lineup is None or lineup.rests:
+            return name in self._loader.failed
+        return lineup.model is not None or lineup.failure is not None
+
+    def _is_resting(self, name: str) -> bool:
+        lineup = self._loader.lineups.get(name)
+        return lineup is None or lineup.rests

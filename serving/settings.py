@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -45,15 +45,41 @@ class Settings(BaseModel):
     versions: Annotated[str, AfterValidator(_check_policy)] = "served"
     """Which versions of a model are served: `served` is the default (`production`, else the newest) and each that an
     alias names; `latest:N` the newest N as well; `all`. Each takes its memory in each process."""
+    variants: Literal["asked", "all"] = "asked"
+    """Other variants than the recommended ones, for requests that say `quality`: loaded when one is `asked` for, which
+    is answered with 503 meanwhile, or `all` at the start."""
+    memory_mb: int | None = Field(None, ge=1)
+    """How many MiB of models a process holds. What was used least recently is unloaded beyond that, and loaded again
+    when a request asks for it, which is answered with 503 and Retry-After meanwhile. By default there is no limit."""
+    model_control: Literal["registry", "explicit"] = "registry"
+    """Who decides what is loaded: the `registry` alone; or, `explicit`ly, clients of the Open Inference Protocol as
+    well, by load and unload. Then only what BMP_MODELS names is loaded at the start."""
+    control_file: Path | None = None
+    """Where the processes of a server agree on what clients have had loaded. Our gunicorn settings make one; under
+    another server of several processes name one that is empty."""
+    trust: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """Names of models, separated by commas, whose SavedModels may do whatever TensorFlow can. Of any other only
+    operations that compute are let in, whatever its manifest says: a graph is a program."""
     reload: bool = True
     """Whether what is published, and where aliases go, counts at once; with 0 it does from the next start on."""
     host: str = "127.0.0.1"
     """Address to listen on. There is no authentication: keep it private, or put a proxy in front."""
     port: int = Field(5000, ge=0, le=65535)
+    grpc_port: int | None = Field(None, ge=0, le=65535)
+    """Port for gRPC: TensorFlow Serving's services and the Open Inference Protocol. By default there is none. Our
+    gunicorn settings open it; beside another server run `python -m serving.grpc`."""
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processes; each loads every model."""
     threads: int = Field(1, ge=1)
-    """Requests a process runs at the same time. One is fastest for models that answer within milliseconds."""
+    """Requests a process works on at the same time; of these a model runs as many as the process has cores for. One is
+    fastest for models that answer within milliseconds."""
+    batching: Literal["auto", "off"] = "auto"
+    """Whether requests that wait for a model run together: `auto` where that was measured to pay when it was loaded."""
+    slo_p99_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """What 99 of 100 answers of a model may take; bounds how many examples run together."""
+    queue: int | None = Field(None, ge=1)
+    """How many examples may wait for a model in a process; what comes beyond that is answered with 503 at once. By
+    default what the model runs in a quarter of a second, from 16 to 1,024."""
     max_body_bytes: int = Field(16 * 2**20, ge=1)
     """A longer request body is answered with 413."""
     timeout_s: int = Field(30, ge=1)
@@ -105,5 +131,6 @@ class Settings(BaseModel):
 
     def to_environ(self) -> dict[str, str]:
         """Returns the variables that `from_environ` reads the same settings from."""
-        values = {**self.model_dump(mode="json", exclude_none=True), "models": ",".join(self.models)}
+        lists = {"models": ",".join(self.models), "trust": ",".join(self.trust)}
+        values = {**self.model_dump(mode="json", exclude_none=True), **lists}
         return {f"{PREFIX}{field.upper()}": str(value) for field, value in values.items()}

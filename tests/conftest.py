@@ -188,9 +188,14 @@ class Server:
 
 @contextmanager
 def run_server(
-    registry: Path, log: Path, *options: str, environ: dict[str, str] | None = None, ready_within_s: float = 60
+    registry: Path,
+    log: Path,
+    *options: str,
+    environ: dict[str, str] | None = None,
+    ready_within_s: float = 60,
+    ready_path: str = "/ready",
 ) -> Iterator[Server]:
-    """Starts `bmp serve` on a free port, waits until it is ready, and stops it at the end."""
+    """Starts `bmp serve` on a free port, waits until it says at a path that it is ready, and stops it at the end."""
     port = find_free_port()
     command = [sys.executable, "-m", "bmp", "serve", "--registry", str(registry), "--port", str(port), *options]
     with log.open("wb") as output:
@@ -199,7 +204,7 @@ def run_server(
         )
     try:
         server = Server(f"http://127.0.0.1:{port}", process, log)
-        _wait_until_ready(server, ready_within_s)
+        _wait_until_ready(server, ready_within_s, ready_path)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
@@ -210,12 +215,12 @@ def run_server(
             process.wait()
 
 
-def _wait_until_ready(server: Server, within_s: float) -> None:
+def _wait_until_ready(server: Server, within_s: float, path: str) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         assert server.process.poll() is None, f"the server ended:\n{server.log.read_text()}"
         try:
-            if server.get("/ready").status_code == 200:
+            if server.get(path).status_code == 200:
                 return
         except requests.ConnectionError:
             pass

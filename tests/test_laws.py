@@ -52,6 +52,7 @@ LIGHT = [
     "serving.codec.query",
     "serving.settings",
     "serving.worker",
+    "serving.grpc.server",
 ]
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 SIGNATURE_KEY = "serving_default"
-_MAX_PLANS = 4
+MAX_PLANS = 4
+"""How many batch sizes a runner is set up for at the same time."""
 _LOWEST, _HIGHEST = np.float32(-128), np.float32(127)
 
 Kind = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
@@ -190,7 +191,7 @@ class LiteRTRunner:
         if interpreter is not None:
             self._plans.move_to_end(shapes)
             return interpreter
-        interpreter = self._plans.popitem(last=False)[1] if len(self._plans) >= _MAX_PLANS else self._load()
+        interpreter = self._plans.popitem(last=False)[1] if len(self._plans) >= MAX_PLANS else self._load()
         try:
             for (_, index), shape in zip(self._inputs, shapes, strict=True):
                 interpreter.resize_tensor_input(index, shape, strict=True)
@@ -199,6 +200,11 @@ class LiteRTRunner:
             raise ArtifactError(f"The LiteRT file cannot be run: {' '.join(str(error).split())}") from error
         self._plans[shapes] = interpreter
         return interpreter
+
+    def keep(self, sizes: Collection[int]) -> None:
+        """Lets go of the plans for other batch sizes than these."""
+        for shapes in [shapes for shapes in self._plans if any(shape[0] not in sizes for shape in shapes)]:
+            del self._plans[shapes]
 
     def _load(self, *, keeps_all: bool = False) -> Any:
         from ai_edge_litert.interpreter import Interpreter

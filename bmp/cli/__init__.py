@@ -1,11 +1,8 @@
 """The bmp command; `python -m bmp` is the same."""
 
-import importlib.util
 import os
-import socket
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,9 +15,10 @@ from bmp.cli.export import export_command
 from bmp.cli.imports import import_command
 from bmp.cli.launch import launch_command
 from bmp.cli.models import models_group
-from bmp.cli.options import explain_empty, registry_option
+from bmp.cli.options import registry_option
 from bmp.cli.plan import plan_command
 from bmp.cli.runs import runs_group
+from bmp.cli.serve import serve_command
 from bmp.cli.tensorflow import check_can_train, hold_back_stderr
 from bmp.errors import (
     BmpError,
@@ -83,6 +81,7 @@ main.add_command(launch_command)
 main.add_command(models_group)
 main.add_command(plan_command)
 main.add_command(runs_group)
+main.add_command(serve_command)
 
 
 @main.command("run")
@@ -120,76 +119,6 @@ def run_command(
         finished = run(resolved, run_dir=run_dir, resume=resume)
     if finished is not None:
         sys.exit(finished.exit_code)
-
-
-@main.command("serve")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Serve only this model; may be repeated.  [all]")
-@registry_option
-@click.option("--host", default="127.0.0.1", envvar="BMP_HOST", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5000, envvar="BMP_PORT", show_default=True, type=click.IntRange(1, 65535))
-@click.option("--workers", envvar="BMP_WORKERS", type=click.IntRange(1), help="Processes.  [one a core]")
-@click.option(
-    "--threads",
-    default=1,
-    envvar="BMP_THREADS",
-    show_default=True,
-    type=click.IntRange(1),
-    help="Requests a process runs at a time.",
-)
-def serve_command(
-    models: tuple[str, ...], registry: str, host: str, port: int, workers: int | None, threads: int
-) -> None:
-    """Serve published models over HTTP.
-
-    Each at the version its alias "production" names, or else the newest. POST /predict answers; GET /models,
-    /ready and /health tell about the server. Every option is also an environment variable, BMP_PORT for example.
-    """
-    from bmp.registry import Registry
-
-    models = models or tuple(name for name in os.environ.get("BMP_MODELS", "").split(",") if name)
-    versions = [Registry(registry).resolve(name) for name in models or _published(registry)]
-    _check_port(host, port)
-    given = {"registry": registry, "host": host, "port": port, "threads": threads}
-    if workers is not None:
-        given["workers"] = workers
-    if models:
-        given["models"] = ",".join(models)
-    environ = os.environ | {f"BMP_{name.upper()}": str(value) for name, value in given.items()}
-    names = ", ".join(f"{version.name}/{version.number}" for version in versions)
-    click.echo(f"bmp: serving {names} on http://{host}:{port} (POST /predict); stop with Ctrl-C")
-    sys.stdout.flush()
-    # In place of this process: signals and the exit code are gunicorn's own.
-    os.execve(sys.executable, [sys.executable, "-m", "gunicorn", "-c", _gunicorn_conf()], environ)
-
-
-def _published(registry: str) -> list[str]:
-    from bmp.registry import Registry
-
-    names = Registry(registry).models()
-    if not names:
-        raise explain_empty(registry)
-    return names
-
-
-def _check_port(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another with --port.",
-                expected="a free port",
-                received=str(port),
-            ) from error
-
-
-def _gunicorn_conf() -> str:
-    """Finds the server's configuration without importing it: the library does not know its server."""
-    spec = importlib.util.find_spec("serving")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("The package 'serving' is not installed beside bmp; install the whole project.")
-    return str(Path(spec.submodule_search_locations[0]) / "gunicorn.conf.py")
 
 
 @main.command("try")

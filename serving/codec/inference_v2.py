@@ -51,6 +51,7 @@ class InferRequest:
         id: To be repeated in the answer, if given.
         model: Its name, if the body says it as well.
         version: Its version, if the body says it as well.
+        quality: Which variant of the version is wanted, if given.
     """
 
     tensors: tuple[Tensor, ...]
@@ -59,6 +60,7 @@ class InferRequest:
     id: str | None = None
     model: str | None = None
     version: str | None = None
+    quality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,17 @@ def decode_infer(body: bytes, header_length: int) -> InferRequest:
         raise RequestError(f"inputs is empty; expected {_EXAMPLE}.", expected="a tensor", received="none")
     data.check_empty()
     wanted = [_decode_wanted(value, f"outputs[{i}]") for i, value in enumerate(fields.get("outputs", list, []))]
-    _check_different([tensor.name for tensor in tensors], "inputs")
-    _check_different([output.name for output in wanted], "outputs")
+    check_different([tensor.name for tensor in tensors], "inputs")
+    check_different([output.name for output in wanted], "outputs")
+    parameters = fields.open("parameters")
     return InferRequest(
         tuple(tensors),
         tuple(wanted),
-        fields.open("parameters").get("binary_data_output", bool, False),
+        parameters.get("binary_data_output", bool, False),
         fields.get("id", str),
         fields.get("model_name", str),
         fields.get("model_version", str),
+        parameters.get("quality", str),
     )
 
 
@@ -187,15 +191,10 @@ class _Bytes:
 def _decode_tensor(value: Any, place: str, data: _Bytes) -> Tensor:
     fields = Fields(value, place, ("name", "shape", "datatype", "parameters", "data"))
     name, datatype = fields.need("name", str), fields.need("datatype", str)
-    if datatype not in DATATYPES:
-        raise RequestError(
-            f"{place}.datatype is '{datatype[:80]}'; known are {', '.join(DATATYPES)}."
-            f"{suggest(datatype[:80], DATATYPES)}",
-            expected=", ".join(DATATYPES),
-            received=datatype[:80],
-        )
-    shape = _check_shape(fields.need("shape", list), f"{place}.shape")
-    parameters = _open_parameters(fields, place)
+    check_datatype(datatype, f"{place}.datatype")
+    shape = check_shape(fields.need("shape", list), f"{place}.shape")
+    parameters = fields.open("parameters")
+    check_parameters(parameters, place)
     size, lists = parameters.get("binary_data_size", int), fields.get("data", list)
     if (size is None) == (lists is None):
         raise RequestError(
@@ -207,18 +206,26 @@ def _decode_tensor(value: Any, place: str, data: _Bytes) -> Tensor:
     return Tensor(name, datatype, shape, lists if size is None else data.take(size, place), place)
 
 
-def _open_parameters(fields: Fields, place: str) -> Fields:
-    parameters = fields.open("parameters")
-    if "shared_memory_region" in parameters:
+def check_datatype(datatype: str, place: str) -> None:
+    """Checks the name of a datatype.
+
+    Raises:
+        RequestError: There is none of this name.
+    """
+    if datatype not in DATATYPES:
         raise RequestError(
-            f"{place} names a region of shared memory, and this server has none; send the data with the request.",
-            expected="'data' or 'binary_data_size'",
-            received="shared_memory_region",
+            f"{place} is '{datatype[:80]}'; known are {', '.join(DATATYPES)}.{suggest(datatype[:80], DATATYPES)}",
+            expected=", ".join(DATATYPES),
+            received=datatype[:80],
         )
-    return parameters
 
 
-def _check_shape(sizes: list[Any], place: str) -> tuple[int, ...]:
+def check_shape(sizes: list[Any], place: str) -> tuple[int, ...]:
+    """Returns the shape of a tensor.
+
+    Raises:
+        RequestError: These are no whole numbers of a sensible size, or none at all, or too many.
+    """
     if not 0 < len(sizes) <= MAX_RANK or not all(type(size) is int and 0 <= size <= _MAX_SIZE for size in sizes):
         raise RequestError(
             f"{place} is {str(sizes)[:80]}; expected a list of whole numbers, the number of examples first.",
@@ -228,18 +235,41 @@ def _check_shape(sizes: list[Any], place: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _decode_wanted(value: Any, place: str) -> WantedOutput:
-    fields = Fields(value, place, ("name", "parameters"))
-    parameters = _open_parameters(fields, place)
+def check_parameters(parameters: Fields, place: str) -> None:
+    """Checks that the data of a tensor travels with the message.
+
+    Raises:
+        RequestError: They name a region of shared memory.
+    """
+    if "shared_memory_region" in parameters:
+        raise RequestError(
+            f"{place} names a region of shared memory, and this server has none; send the data with the request.",
+            expected="'data' or 'binary_data_size'",
+            received="shared_memory_region",
+        )
+
+
+def read_wanted(name: str, parameters: Fields, place: str) -> WantedOutput:
+    """Returns an output that a request asks for.
+
+    Raises:
+        RequestError: A parameter is of a wrong type, or names a region of shared memory.
+    """
+    check_parameters(parameters, place)
     return WantedOutput(
-        fields.need("name", str),
+        name,
         parameters.get("binary_data", bool),
         parameters.get("classification", int) or None,  # Triton's clients say 0 where they want none
         place,
     )
 
 
-def _check_different(names: Sequence[str], key: str) -> None:
+def check_different(names: Sequence[str], key: str) -> None:
+    """Checks that no tensor is named twice.
+
+    Raises:
+        RequestError: One is.
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -247,3 +277,8 @@ def _check_different(names: Sequence[str], key: str) -> None:
                 f"{key} names '{name[:80]}' twice.", expected="different names", received=f"'{name[:80]}' twice"
             )
         seen.add(name)
+
+
+def _decode_wanted(value: Any, place: str) -> WantedOutput:
+    fields = Fields(value, place, ("name", "parameters"))
+    return read_wanted(fields.need("name", str), fields.open("parameters"), place)

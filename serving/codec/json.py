@@ -1,11 +1,13 @@
 """JSON to arrays and back: strict about types, exact about what is wrong.
 
 There are two ways in, with one verdict. The fast one takes the usual body, one key with a rectangle of
-numbers: simdjson parses it, and the body's skeleton (what is left when digits and spaces are taken out) proves
-the rectangle. Everything else takes the exact one, which walks the value and can say where it is wrong.
+numbers: simdjson parses it, and the brackets of the body, or its skeleton (what is left when digits and spaces are
+taken out), prove the rectangle. Everything else takes the exact one, which walks the value and can say where it is
+wrong.
 """
 
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +23,7 @@ from bmp.signature import Arrays, Signature, TensorSpec
 from bmp.transforms.labels import Ranked
 
 INPUT_KEYS = ("x_test", "instances")
-_KNOWN_KEYS = (*INPUT_KEYS, "model", "version", "alias", "top_k")
+_KNOWN_KEYS = (*INPUT_KEYS, "model", "version", "alias", "quality", "top_k")
 _EXAMPLE = '{"x_test": [[…], …]}'
 _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 _MAX_FAST_ROWS = 64
@@ -43,6 +45,7 @@ class Request:
         version: Its version, if given.
         top_k: How many labels are wanted with their probabilities, if any.
         alias: What names its version, if given.
+        quality: Which variant of the version is wanted, if given.
     """
 
     key: str
@@ -51,6 +54,7 @@ class Request:
     version: int | None = None
     top_k: int | None = None
     alias: str | None = None
+    quality: str | None = None
 
     def to_arrays(self, signature: Signature) -> Arrays:
         """Returns `(B, *shape)` by input name; the signature's own check is still to come.
@@ -118,7 +122,7 @@ def parse_object(body: bytes, example: str) -> dict[str, Any]:
 
 
 def decode_request(body: bytes) -> Request:
-    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model, version or alias, and top_k.
+    """Reads `{"x_test": …}` or `{"instances": …}`, with an optional model, version or alias, quality, and top_k.
 
     Raises:
         RequestError: Not JSON, not an object, no inputs, an unknown key, or another of them of a wrong type.
@@ -140,12 +144,13 @@ def decode_request(body: bytes) -> Request:
             expected=_EXAMPLE,
             received=", ".join(parsed) or "an empty object",
         )
-    model, version, top_k, alias = (parsed.get(key) for key in ("model", "version", "top_k", "alias"))
+    model, version, top_k, alias, quality = map(parsed.get, ("model", "version", "top_k", "alias", "quality"))
     _check_type("model", model, str, "a string, the name of a model")
     _check_type("version", version, int, "a whole number")
     _check_type("top_k", top_k, int, "a whole number, how many labels are wanted")
     _check_type("alias", alias, str, "a string, an alias of the model")
-    return Request(given[0], parsed[given[0]], model, version, top_k, alias)
+    _check_type("quality", quality, str, "a string, the quality that is wanted")
+    return Request(given[0], parsed[given[0]], model, version, top_k, alias, quality)
 
 
 def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = INPUT_KEYS) -> Rectangle | None:
@@ -163,19 +168,18 @@ def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = IN
     if len(signature.inputs) != 1:
         return None
     spec = signature.inputs[0]
-    if spec.dtype not in ("float32", "float64") or None in spec.shape or not spec.shape:
+    shape = tuple(size for size in spec.shape if size is not None)
+    if spec.dtype not in ("float32", "float64") or shape != spec.shape or not shape:
         return None
     try:
         document = _parser().parse(body)
         (key,) = document.keys()
-        if key not in keys:
+        rows = document[key]
+        if key not in keys or not _is_rectangle(rows, shape, key, body):
             return None
-        rows = len(document[key])
-        if not 0 < rows <= _MAX_FAST_ROWS or body.translate(None, _NUMBER_BYTES) != _skeleton(key, rows, spec.shape):
-            return None
-        numbers = np.frombuffer(document[key].as_buffer(of_type="d"))
+        numbers = np.frombuffer(rows.as_buffer(of_type="d"))
         with np.errstate(over="raise"):  # JSON's numbers are finite; they stay so unless float32 is too small
-            array = numbers.astype(spec.dtype).reshape(rows, *spec.shape)
+            array = numbers.astype(spec.dtype).reshape(-1, *shape)
     except (ValueError, TypeError, RuntimeError, AttributeError, FloatingPointError):
         return None  # whatever is unusual, for whatever reason, is the exact way's to explain
     return Rectangle(key, {spec.name: array})
@@ -272,6 +276,31 @@ def _parser() -> Any:
     except AttributeError:
         _local.parser = simdjson.Parser()
         return _local.parser
+
+
+def _is_rectangle(rows: Any, shape: tuple[int, ...], key: str, body: bytes) -> bool:
+    """Tells whether lists of numbers have the shape of a batch; that they hold nothing else shows when they are read.
+
+    Args:
+        rows: As simdjson has them.
+        shape: Of one example.
+        key: That they stand under, with nothing beside it.
+        body: They are in it.
+    """
+    count = len(rows)
+    if not 0 < count <= _MAX_FAST_ROWS or body.startswith(BOM_UTF8):  # simdjson would let the mark pass
+        return False
+    if len(shape) > 1:
+        return body.translate(None, _NUMBER_BYTES) == _skeleton(key, count, shape)
+    return all(len(row) == shape[0] for row in rows) and not _holds_more_lists(body, count + 1)
+
+
+def _holds_more_lists(body: bytes, count: int) -> bool:
+    """Tells whether there are more opening brackets than so many; as many there are."""
+    position = -1
+    for _ in range(count):
+        position = body.index(b"[", position + 1)
+    return body.find(b"[", position + 1) >= 0
 
 
 @lru_cache(maxsize=256)

@@ -66,6 +66,13 @@ class Features:
         return [{**field.to_dict(), "required": field.name not in self.optional} for field in self.fields]
 
 
+def count_examples(inputs: Any) -> int:
+    """Returns how many examples inputs of JSON hold, looking at none of them; 0 where that cannot be told."""
+    if isinstance(inputs, dict):
+        return max((len(column) for column in inputs.values() if isinstance(column, list)), default=0)
+    return len(inputs) if isinstance(inputs, list) else 0
+
+
 def holds_rows(inputs: Any, features: Features, input_names: Collection[str], where: str) -> bool:
     """Tells raw features from ready tensors: a list with an object or a string in it is raw, anything else is not.
 

@@ -99,7 +99,9 @@ class Tensor:
         if not isinstance(self.data, bytes):
             return self._flatten()
         if self.datatype == BYTES:
-            elements = split_elements(self.data, self.where)
+            elements = split_elements(self.data, self.where, self.size)
+            if len(elements) > self.size:
+                raise self._explain_shape(f"over {self.size:,} elements", f"{self.size:,}")
             self._check_count(len(elements))
             return elements
         return [None if value != value else value for value in self.to_array().ravel().tolist()]
@@ -145,6 +147,8 @@ class Tensor:
                 received=kind_of(self.data),
             )
         level = self.data
+        if level and isinstance(level[0], list) and len(level) != self.shape[0]:
+            raise self._explain_shape(f"{len(level):,} lists at level 0")
         for depth, size in enumerate(self.shape[1:], 1):
             if not level or not isinstance(level[0], list):
                 break
@@ -188,15 +192,15 @@ def fit_array(array: np.ndarray, spec: TensorSpec, where: str) -> np.ndarray:
     return array
 
 
-def split_elements(data: bytes, where: str) -> list[bytes]:
-    """Returns the elements of a BYTES tensor.
+def split_elements(data: bytes, where: str, most: int) -> list[bytes]:
+    """Returns the elements of a BYTES tensor; of more than `most`, which must be an error, one too many.
 
     Raises:
         RequestError: The data ends within one.
     """
     elements: list[bytes] = []
     position = 0
-    while position < len(data):
+    while position < len(data) and len(elements) <= most:
         start = position + _LENGTH.size
         length = _LENGTH.unpack_from(data, position)[0] if start <= len(data) else 0
         position = start + length

@@ -8,7 +8,7 @@ A key that the protocol does not know is ignored, as it does; in all else the ru
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -20,7 +20,7 @@ from bmp.signature import Arrays, TensorSpec
 from bmp.transforms import Field
 from bmp.transforms.labels import Ranked
 from serving.codec.json import Request, kind_of, parse_object
-from serving.codec.rows import Features
+from serving.codec.rows import Features, count_examples
 
 ROWS, COLUMNS = INPUT_KEYS = ("instances", "inputs")
 SIGNATURE_NAME = "serving_default"
@@ -28,13 +28,23 @@ _EXAMPLE = '{"instances": [[…], …]}'
 _DTYPES = {"float16": "HALF", "float32": "FLOAT", "float64": "DOUBLE"}  # of others it is the name in capitals
 
 
-def decode_predict(body: bytes, features: Features | None, input_names: Collection[str]) -> Request:
+def _accept(count: int) -> None:
+    """Accepts any number of examples."""
+
+
+def decode_predict(
+    body: bytes,
+    features: Features | None,
+    input_names: Collection[str],
+    check_count: Callable[[int], None] = _accept,
+) -> Request:
     """Reads the body of `:predict`.
 
     Args:
         body: As it came.
         features: What the model takes in place of tensors, if it does: columns of them become rows.
         input_names: Of the model's tensors.
+        check_count: Raises where there are too many examples of features.
 
     Raises:
         RequestError: Not JSON, not an object, not exactly one of rows and columns, or another signature.
@@ -64,16 +74,17 @@ def decode_predict(body: bytes, features: Features | None, input_names: Collecti
         )
     inputs = parsed[key]
     if features is not None and isinstance(inputs, dict) and _are_raw(inputs, features, input_names):
-        inputs = _to_rows(inputs)
+        inputs = _to_rows(inputs, check_count)
     return Request(key, inputs)
 
 
-def decode_examples(body: bytes, max_bytes: int) -> list[dict[str, Any]]:
+def decode_examples(body: bytes, max_bytes: int, check_count: Callable[[int], None] = _accept) -> list[dict[str, Any]]:
     """Reads the body of `:classify` and `:regress`; what all examples share, the context, is put into each.
 
     Args:
         body: As it came.
         max_bytes: What a body may have, also if the context were written out in every example.
+        check_count: Raises where there are too many examples.
 
     Raises:
         RequestError: Not JSON, not an object, no examples, another signature, or too much context.
@@ -82,6 +93,7 @@ def decode_examples(body: bytes, max_bytes: int) -> list[dict[str, Any]]:
     parsed = parse_object(body, example)
     _check_signature_name(parsed)
     examples, context = parsed.get("examples"), parsed.get("context", {})
+    check_count(count_examples(examples))
     if not isinstance(examples, list) or not examples or not all(isinstance(row, dict) for row in examples):
         raise RequestError(
             "'examples' is not a list of objects, one for each example, with at least one.",
@@ -94,15 +106,29 @@ def decode_examples(body: bytes, max_bytes: int) -> list[dict[str, Any]]:
             expected="an object",
             received=kind_of(context),
         )
-    size = len(examples) * _weigh(context) if context else 0
-    if size > max_bytes:  # a short body must not become more work than a long one
+    check_context(len(examples), _weigh(context) if context else 0, max_bytes)
+    return [{**context, **row} for row in examples]
+
+
+def check_context(count: int, size_bytes: int, max_bytes: int) -> None:
+    """Checks that a short message does not become more work than a long one.
+
+    Args:
+        count: Of the examples that share a context.
+        size_bytes: Of the context.
+        max_bytes: What the context may have in all, written out in every example.
+
+    Raises:
+        RequestError: It would have more.
+    """
+    size = count * size_bytes
+    if size > max_bytes:
         raise RequestError(
-            f"'context' would be {size:,} bytes if it stood in each of the {len(examples):,} examples; expected at "
+            f"'context' would be {size:,} bytes if it stood in each of the {count:,} examples; expected at "
             f"most {max_bytes:,}. Send fewer examples.",
             expected=f"at most {max_bytes} bytes",
             received=f"{size} bytes",
         )
-    return [{**context, **row} for row in examples]
 
 
 def fold_examples(rows: Sequence[Mapping[str, Any]], shapes: Mapping[str, tuple[int | None, ...]]) -> Request:
@@ -172,6 +198,15 @@ def _check_signature_name(parsed: Mapping[str, Any]) -> None:
             expected="a string",
             received=kind_of(name),
         )
+    check_signature_name(name)
+
+
+def check_signature_name(name: str) -> None:
+    """Checks which signature a request is for; empty stands for the default.
+
+    Raises:
+        RequestError: There is none of this name.
+    """
     if name not in ("", SIGNATURE_NAME):
         raise RequestError(
             f'Serving signature name: "{name[:80]}" not found in signature def. The only one is {SIGNATURE_NAME}.'
@@ -202,7 +237,7 @@ def _are_raw(columns: dict[str, Any], features: Features, input_names: Collectio
     )
 
 
-def _to_rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
+def _to_rows(columns: dict[str, Any], check_count: Callable[[int], None]) -> list[dict[str, Any]]:
     """Turns `{"age": [22, 30], "sex": ["male", "female"]}` into an object for each example."""
     for name, column in columns.items():
         if not isinstance(column, list) or not column:
@@ -220,6 +255,7 @@ def _to_rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
             expected="one batch size",
             received=received[:200],
         )
+    check_count(count_examples(columns))
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -1,6 +1,6 @@
 """ENGINES: what runs a model in serving."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -18,12 +18,21 @@ __all__ = ["ENGINES", "Engine", "LiteRTEngine", "SavedModelEngine", "check_saved
 class Engine(Protocol):
     """A model that any number of threads may run; made from a file and its signature."""
 
+    @property
+    def max_sizes(self) -> int | None:
+        """How many batch sizes it can be set up for, since each takes memory and time; None where any will do."""
+        ...
+
     def warm_up(self, inputs: Arrays) -> None:
         """Runs examples, so that the first request pays for no set-up."""
         ...
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one batch: `(B, *shape)` by input name in, `(B, *shape)` by output name out."""
+        ...
+
+    def keep(self, sizes: Collection[int]) -> None:
+        """Lets go of what is set up for other batch sizes than these."""
         ...
 
 

@@ -1,13 +1,15 @@
 """The LiteRT engine: runners that requests borrow, warmed before the first one."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from bmp.artifact.litert import LiteRTRunner
+from bmp.artifact.litert import MAX_PLANS, LiteRTRunner
 from bmp.signature import Arrays, Signature
+
+_KEPT_BYTES = 128 * 2**20  # of weights, which LiteRT copies for each batch size that it is set up for
 
 
 class LiteRTEngine:
@@ -30,6 +32,11 @@ class LiteRTEngine:
         self._threads = threads
         self._idle = deque([self._make_runner()])
 
+    @property
+    def max_sizes(self) -> int:
+        """How many batch sizes each runner is kept set up for."""
+        return min(max(_KEPT_BYTES // len(self._bytes), 2), MAX_PLANS)
+
     def warm_up(self, inputs: Arrays) -> None:
         """Runs examples one by one and all together, so that the first request pays for no set-up."""
         self.run({name: array[:1] for name, array in inputs.items()})
@@ -45,6 +52,11 @@ class LiteRTEngine:
             return runner.run(inputs)
         finally:
             self._idle.append(runner)
+
+    def keep(self, sizes: Collection[int]) -> None:
+        """Lets go of what is set up for other batch sizes than these, in runners that are not lent."""
+        for runner in tuple(self._idle):
+            runner.keep(sizes)
 
     def _make_runner(self) -> LiteRTRunner:
         return LiteRTRunner(self._bytes, self._signature, threads=self._threads)

@@ -8,6 +8,7 @@ from flask import Blueprint, Response
 
 from serving.model import LoadedModel
 from serving.service import Service
+from serving.versions import UNLOADED
 
 
 def build_admin_door(service: Service) -> Blueprint:
@@ -26,7 +27,7 @@ def build_admin_door(service: Service) -> Blueprint:
     @door.get("/models")
     def models() -> Response:
         described = [_describe(service, model) for model in service.models()]
-        return _json({"models": described, "failed": service.failures()})
+        return _json({"models": described, "unloaded": _list_unloaded(service), "failed": service.failures()})
 
     return door
 
@@ -34,6 +35,17 @@ def build_admin_door(service: Service) -> Blueprint:
 def _describe(service: Service, model: LoadedModel) -> dict[str, Any]:
     """Returns the default version, and how every version is doing."""
     return {**model.describe(), "versions": [asdict(version) for version in service.versions(model.name)]}
+
+
+def _list_unloaded(service: Service) -> dict[str, list[dict[str, Any]]]:
+    """Returns the versions of the models that answer nothing at present, because they are not in memory."""
+    loaded = {model.name for model in service.models()}
+    versions = {name: service.versions(name) for name in service.names() if name not in loaded}
+    return {
+        name: [asdict(each) for each in states]
+        for name, states in versions.items()
+        if any(each.error == UNLOADED for each in states)
+    }
 
 
 def _json(content: dict[str, Any]) -> Response:

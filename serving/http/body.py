@@ -1,21 +1,28 @@
 """The body of a request, whole or not at all."""
 
-from flask import request
+from collections.abc import Mapping
+from typing import Any
+
+from werkzeug.sansio.utils import get_content_length
 
 from serving.http.errors import HttpError
 
 
-def read_body(max_bytes: int) -> bytes:
-    """Returns the whole body of the current request.
+def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
+    """Returns the whole body of a request.
+
+    Args:
+        environ: Of the request, as WSGI has it.
+        max_bytes: That it may have.
 
     Raises:
         HttpError: It is longer, whether it said so beforehand or not.
     """
-    announced = request.content_length
-    if announced is None and not request.environ.get("wsgi.input_terminated"):
+    announced = get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
+    if announced is None and not environ.get("wsgi.input_terminated"):
         return b""
     # Not request.get_data(): at its limit it would cut a body of unannounced length, and say nothing.
-    body = request.environ["wsgi.input"].read(min(announced or max_bytes + 1, max_bytes + 1))
+    body: bytes = environ["wsgi.input"].read(min(announced or max_bytes + 1, max_bytes + 1))
     if len(body) > max_bytes:
         raise HttpError(
             413,

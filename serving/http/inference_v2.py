@@ -1,32 +1,29 @@
 """The Open Inference Protocol, version 2, as Triton, KServe and MLServer speak it, with tensors in JSON or as bytes."""
 
 import re
+from functools import partial
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
-from bmp import __version__
-from bmp.errors import BmpError, NotReadyError, RequestError
-from serving.codec.inference_v2 import HEADER_LENGTH, decode_infer, encode_infer, read_header_length
+from bmp.errors import RequestError
+from serving.answer import Answer, Question
+from serving.codec.inference_v2 import HEADER_LENGTH, InferRequest, decode_infer, encode_infer, read_header_length
 from serving.codec.json import kind_of, parse_object
 from serving.codec.raw import JSON
-from serving.http.body import read_body
-from serving.http.errors import HttpError, install_error_handlers, to_plain_response
-from serving.inference import describe_model, infer, read_whole_body
-from serving.model import LoadedModel
-from serving.service import Service, VersionState
+from serving.http.call import Call, Encode, answer_call
+from serving.http.errors import HttpError, install_error_handlers, write_plain_error
+from serving.http.reply import Reply, reply_of
+from serving.inference import ask, describe_model, describe_server, find_model, pick_outputs, read_whole_body
+from serving.repository import list_versions
+from serving.service import Service
+from serving.statistics import describe_statistics, find_versions
 
-_EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
-_STATES = {
-    "START": "LOADING",
-    "LOADING": "LOADING",
-    "AVAILABLE": "READY",
-    "UNLOADING": "UNLOADING",
-    "END": "UNAVAILABLE",
-}
-_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+_HEADER_LENGTH_KEY = f"HTTP_{HEADER_LENGTH.upper().replace('-', '_')}"
+_INFER = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
+_QUALITY = b'"quality"'
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -37,11 +34,11 @@ def build_inference_door(service: Service, max_body_bytes: int) -> Blueprint:
     its Content-Type says: clients of this protocol often send none.
     """
     door = Blueprint("inference_v2", __name__)
-    install_error_handlers(door, to_plain_response)
+    install_error_handlers(door, write_plain_error)
 
     @door.get("/v2/", strict_slashes=False)
     def server() -> Response:
-        return _json({"name": "bmp", "version": __version__, "extensions": _EXTENSIONS})
+        return _json(describe_server())
 
     @door.get("/v2/health/live")
     def live() -> Response:
@@ -55,36 +52,40 @@ def build_inference_door(service: Service, max_body_bytes: int) -> Blueprint:
     @door.get("/v2/models/<name>")
     @door.get("/v2/models/<name>/versions/<version>")
     def metadata(name: str, version: str | None = None) -> Response:
-        model = _find(service, name, version)
-        described = describe_model(model)
-        available = [str(state.number) for state in service.versions(model.name) if state.state == "AVAILABLE"]
-        return _json({"name": described.pop("name"), "versions": available, **described})
+        return _json(describe_model(service, find_model(service, name, version)))
 
     @door.get("/v2/models/<name>/ready")
     @door.get("/v2/models/<name>/versions/<version>/ready")
     def model_ready(name: str, version: str | None = None) -> Response:
-        return _json({"name": _find(service, name, version).name, "ready": True})
+        return _json({"name": find_model(service, name, version, wake=False).name, "ready": True})
+
+    @door.get("/v2/models/stats")
+    @door.get("/v2/models/<name>/stats")
+    @door.get("/v2/models/<name>/versions/<version>/stats")
+    def statistics(name: str | None = None, version: str | None = None) -> Response:
+        versions = find_versions(service, name)
+        if name is not None and version is not None:
+            versions = [(name, find_model(service, name, version, wake=False).version)]
+        return _json({"model_stats": describe_statistics(versions)})
 
     @door.post("/v2/models/<name>/infer")
     @door.post("/v2/models/<name>/versions/<version>/infer")
-    def ask(name: str, version: str | None = None) -> Response:
-        return _answer(_find(service, name, version), _read(max_body_bytes))
+    def infer(name: str, version: str | None = None) -> Response:
+        return answer_call(partial(read_infer, service, name, version), max_body_bytes)
 
     @door.post("/v2/repository/index")
     def index() -> Response:
-        return _json(_list_versions(service, _wants_ready(_read(max_body_bytes))))
+        return _json(list_versions(service, _wants_ready(_read(Call(request.environ, max_body_bytes)))))
 
     @door.post("/v2/repository/models/<name>/load")
+    def load(name: str) -> Response:
+        service.order_load(name)
+        return _json({})
+
     @door.post("/v2/repository/models/<name>/unload")
-    def refuse_to_load(name: str) -> Response:
-        raise HttpError(
-            403,
-            "forbidden",
-            "This server loads and unloads by itself, as the registry says: publish a version or move an alias "
-            f"(bmp models promote {name[:80]} NUMBER).",
-            expected="a change of the registry",
-            received="load or unload",
-        )
+    def unload(name: str) -> Response:
+        service.order_unload(name)
+        return _json({})
 
     @door.route("/v2/", methods=_METHODS[1:], defaults={"target": ""}, strict_slashes=False)
     @door.route("/v2/<path:target>", methods=_METHODS)
@@ -99,21 +100,36 @@ def build_inference_door(service: Service, max_body_bytes: int) -> Blueprint:
     return door
 
 
-def _find(service: Service, name: str, version: str | None) -> LoadedModel:
-    if version is None:
-        return service.get(name)
-    if _NUMBER.fullmatch(version):
-        return service.get(name, int(version))
-    return service.get(name, alias=version)
+def find_infer(path: str) -> tuple[str, str | None] | None:
+    """Returns the name and the version that a path of `…/infer` says, if it is one."""
+    match = _INFER.fullmatch(path)
+    return None if match is None else (match["name"], match["version"])
 
 
-def _read(max_bytes: int) -> bytes:
-    """Returns the body of the current request.
+def read_infer(service: Service, name: str, version: str | None, call: Call) -> tuple[Question, Encode]:
+    """Reads a call of `…/infer`.
+
+    Raises:
+        BmpError: It cannot be answered.
+    """
+    body = _read(call)
+    header_length = read_header_length(call.environ.get(_HEADER_LENGTH_KEY), body)
+    if _QUALITY in body[:header_length]:  # the model is not known before its parameters are
+        message = decode_infer(body, header_length)
+        model = call.use(find_model(service, name, version, message.quality))
+    else:
+        model = call.use(find_model(service, name, version))
+        message = decode_infer(body, header_length) if header_length or not body else read_whole_body(model, body)
+    return ask(model, message), partial(_encode, message)
+
+
+def _read(call: Call) -> bytes:
+    """Returns the body.
 
     Raises:
         HttpError: It is too long, or compressed.
     """
-    coding = request.headers.get("Content-Encoding", "identity")
+    coding = call.environ.get("HTTP_CONTENT_ENCODING", "identity")
     if coding.lower() != "identity":
         raise HttpError(
             415,
@@ -122,18 +138,16 @@ def _read(max_bytes: int) -> bytes:
             expected="no Content-Encoding",
             received=coding[:80],
         )
-    return read_body(max_bytes)
+    return call.read_body()
 
 
-def _answer(model: LoadedModel, body: bytes) -> Response:
-    header_length = read_header_length(request.headers.get(HEADER_LENGTH), body)
-    message = decode_infer(body, header_length) if header_length or not body else read_whole_body(model, body)
-    body, json_length = encode_infer(model.name, model.version, infer(model, message), message.id)
-    response = Response(body, mimetype=JSON if json_length is None else "application/octet-stream")
-    if json_length is not None:
-        response.headers[HEADER_LENGTH] = str(json_length)
-    response.headers["Bmp-Model"] = f"{model.name}/{model.version}"
-    return response
+def _encode(message: InferRequest, answer: Answer) -> Reply:
+    model = answer.model
+    body, json_length = encode_infer(model.name, model.version, pick_outputs(answer, message), message.id)
+    if json_length is None:
+        return reply_of(model, body, quality=message.quality)
+    kind, length = "application/octet-stream", (HEADER_LENGTH, str(json_length))
+    return reply_of(model, body, kind, length, quality=message.quality)
 
 
 def _wants_ready(body: bytes) -> bool:
@@ -144,25 +158,6 @@ def _wants_ready(body: bytes) -> bool:
             f"'ready' is {kind_of(ready)}; expected true or false.", expected="true or false", received=kind_of(ready)
         )
     return ready
-
-
-def _list_versions(service: Service, only_ready: bool) -> list[dict[str, str]]:
-    failures, rows = service.failures(), []
-    for name in sorted({model.name for model in service.models()} | failures.keys()):
-        try:
-            rows += [_describe_version(name, version) for version in service.versions(name)]
-        except BmpError:  # the registry does not even say which versions there are
-            rows.append({"name": name, "state": "UNAVAILABLE", "reason": failures.get(name, NotReadyError.code)})
-    return [row for row in rows if row["state"] == "READY" or not only_ready]
-
-
-def _describe_version(name: str, version: VersionState) -> dict[str, str]:
-    return {
-        "name": name,
-        "version": str(version.number),
-        "state": _STATES[version.state],
-        "reason": version.error or "",
-    }
 
 
 def _json(content: Any) -> Response:

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from io import BytesIO
-from select import EPOLLIN, EPOLLOUT
+from select import EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from time import monotonic
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 from gunicorn_h1c._parser_fast import IncompleteError, parse_request
 
-from serving.worker.exchange import NEVER, Exchange
+from serving.worker.exchange import NEVER, Call, Exchange
 from serving.worker.framing import (
     RECEIVE_BYTES,
     ChunkedBody,
@@ -36,8 +36,9 @@ from serving.worker.framing import (
     set_target,
 )
 
-# What a connection is at; READY: the next request is in the buffer and waits for its turn.
-HEAD, BODY, READY, RUNNING, WRITING, LINGERING, CLOSED = range(7)
+# What a connection is at; READY: the next request is in the buffer and waits for its turn; QUEUED: the application's
+# fast path has the request and will answer it.
+HEAD, BODY, READY, QUEUED, RUNNING, WRITING, LINGERING, CLOSED = range(8)
 
 KNOWN_FIELDS = 1024
 
@@ -76,6 +77,14 @@ class Server(ABC):
     @abstractmethod
     def serve(self, connection: Connection) -> None:
         """Lets the connection's exchange proceed, then settles the connection."""
+
+    @abstractmethod
+    def offer(self, connection: Connection) -> bool:
+        """Gives the connection's exchange to the application's fast path; tells whether that took it."""
+
+    @abstractmethod
+    def drop(self, connection: Connection) -> None:
+        """Takes back from the fast path what the connection waits for."""
 
     @abstractmethod
     def watch(self, connection: Connection, events: int) -> None:
@@ -133,6 +142,7 @@ class Connection:
         self.phase = HEAD
         self.deadline = now + server.header_timeout_s
         self.exchange: Exchange | None = None
+        self.call: Call | None = None  # what the fast path made of the request, while it is queued
         self.keep_alive = True
         self.broken = False  # nothing can be sent any more
         self.unsent = 0
@@ -156,6 +166,8 @@ class Connection:
             self._go_on()
         elif phase == LINGERING:
             self._drain()
+        elif phase == QUEUED:
+            self._look_for_end()
         elif phase == RUNNING:
             self.server.watch(self, 0)  # more requests or a hang-up: looked at after the answer
 
@@ -183,6 +195,14 @@ class Connection:
         """Lets the exchange proceed; the one method that may run on a pool thread."""
         assert self.exchange is not None
         self.exchange.proceed()
+
+    def deliver(self, call: Call) -> None:
+        """Sends what the fast path answers."""
+        assert self.exchange is not None
+        assert call.reply is not None
+        self.phase, self.call = RUNNING, None
+        self.exchange.deliver(call.reply)
+        self.settle()
 
     def settle(self) -> None:
         """Decides what to wait for, now that the exchange has ended or paused."""
@@ -232,6 +252,8 @@ class Connection:
     def close(self) -> None:
         """Closes the socket and drops the exchange."""
         if self.phase != CLOSED:
+            if self.phase == QUEUED:
+                self.server.drop(self)
             self.phase = CLOSED
             self.server.forget(self)
             self._sock.close()
@@ -247,6 +269,23 @@ class Connection:
             data = b""
         if data:
             self._take(data, now)
+        else:
+            self.close()
+
+    def _look_for_end(self) -> None:
+        """Closes when the client is gone; if it sends more requests, those are read after the answer.
+
+        A client that only stops sending looks the same as one that has closed, and is taken for it: waiting for an
+        answer, hardly any does that, and to run what nobody waits for would cost those who do.
+        """
+        try:
+            goes_on = self.events & EPOLLIN and self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            goes_on = b""
+        if goes_on:
+            self.server.watch(self, EPOLLRDHUP)
         else:
             self.close()
 
@@ -347,7 +386,8 @@ class Connection:
         server.nr += 1
         if server.nr >= server.max_requests:
             server.draining = True
-        server.serve(self)
+        if not server.offer(self):
+            server.serve(self)
 
     def _go_on(self) -> None:
         """Sends what is left; when all is gone, goes on with the answer."""

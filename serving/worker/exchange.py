@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from functools import lru_cache
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol
 
@@ -13,6 +15,9 @@ from serving.worker.framing import Refusal
 NEVER = float("inf")
 HIGH_WATER_BYTES = 2**20  # unsent bytes at which a streamed answer pauses
 STEP_S = 0.05  # how long a streamed answer may go on before others get their turn
+
+Headers = tuple[tuple[str, str], ...]
+Reply = tuple[int, bytes, Headers]
 
 _STATUS = re.compile(r"[2-9][0-9]{2} [\t\x20-\x7e\xa0-\xff]*")
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -23,6 +28,51 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _SERVER_FIELDS = re.compile(
     "connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailers?|transfer-encoding|upgrade|server|date"
 )
+
+
+def _write_head(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, int | None]:
+    """Returns the lines of an answer's head that the application decides, and the length that it announces."""
+    if not _STATUS.fullmatch(status):
+        raise ValueError(f"not a status line: {status!r}")
+    length, lines = None, [f"HTTP/1.1 {status}\r\n"]
+    for name, value in headers:
+        folded = name.lower()
+        is_length = folded == "content-length"
+        if not _FIELD_NAME.fullmatch(name) or not (_LENGTH if is_length else _FIELD_VALUE).fullmatch(value):
+            raise ValueError(f"not a header: {name!r}")
+        if is_length:
+            length = int(value)
+        elif not _SERVER_FIELDS.fullmatch(folded):
+            lines.append(f"{name}: {value}\r\n")
+    return "".join(lines), length
+
+
+@lru_cache(maxsize=256)
+def _known_head(status: int, headers: Headers) -> tuple[str, str]:
+    """Returns the status line and the head of an answer by its code and headers."""
+    line = f"{status} {HTTPStatus(status).phrase}"
+    return line, _write_head(line, headers)[0]
+
+
+class Call(Protocol):
+    """What a fast path made of a request."""
+
+    reply: Reply | None
+    """Status, body, and headers without Content-Length, of which there are few different ones; None as long as it
+    waits to be run."""
+
+
+class FastPath(Protocol):
+    """What an application may have to answer several requests at once, when all that has come has been seen."""
+
+    def begin(self, environ: dict[str, Any]) -> Call | None:
+        """Takes a request, or leaves it to the application."""
+
+    def run(self) -> Iterable[Call]:
+        """Runs some of those that wait, at least one, and returns them with their replies."""
+
+    def drop(self, call: Call) -> None:
+        """Lets go of one that waits."""
 
 
 class Channel(Protocol):
@@ -55,12 +105,21 @@ class Exchange:
         self._result: Iterable[bytes] | None = None
         self._pieces: Iterator[bytes] | None = None
         self._head = ""
-        self._head_sent = self._chunked = self._no_body = False
+        self._head_sent = self._chunked = self._no_body = self._is_announced = False
         self._length: int | None = None  # as the application announces it
         self._known_length: int | None = None  # as seen from what it returns
 
     def __str__(self) -> str:
         return f"{self.environ['REQUEST_METHOD']} {self.environ['RAW_URI']}"
+
+    def offer(self, fast_path: FastPath) -> Call | None:
+        """Offers the request to the application's fast path; returns what that made of it, if it wanted it."""
+        try:
+            self._announce()
+            return fast_path.begin(self.environ)
+        except Exception:
+            self._fail()
+            return None
 
     def proceed(self) -> None:
         """Calls the application or goes on with its answer, until it is complete or has to wait."""
@@ -95,20 +154,21 @@ class Exchange:
                 exc_info = None  # breaks the cycle of traceback, frame and exc_info
         elif self.status:
             raise AssertionError("start_response was called a second time without exc_info")
-        if not _STATUS.fullmatch(status):
-            raise ValueError(f"not a status line: {status!r}")
-        length, lines = None, [f"HTTP/1.1 {status}\r\n"]
-        for name, value in headers:
-            folded = name.lower()
-            is_length = folded == "content-length"
-            if not _FIELD_NAME.fullmatch(name) or not (_LENGTH if is_length else _FIELD_VALUE).fullmatch(value):
-                raise ValueError(f"not a header: {name!r}")
-            if is_length:
-                length = int(value)
-            elif not _SERVER_FIELDS.fullmatch(folded):
-                lines.append(f"{name}: {value}\r\n")
-        self.status, self.headers, self._length, self._head = status, headers, length, "".join(lines)
+        self._head, self._length = _write_head(status, headers)
+        self.status, self.headers = status, headers
         return self.write
+
+    def deliver(self, reply: Reply) -> None:
+        """Sends an answer of the fast path."""
+        status, body, headers = reply
+        try:
+            self.status, self._head = _known_head(status, headers)
+            self.headers, self._length = list(headers), len(body)
+            self.write(body)
+        except Exception:
+            self._fail()
+        else:
+            self._release()
 
     def write(self, data: bytes) -> None:
         """Sends a piece of the answer; also PEP 3333's `write`."""
@@ -125,11 +185,17 @@ class Exchange:
             self._head_sent = True
         self._connection.send(data)
 
+    def _announce(self) -> None:
+        """Tells whoever wants to know of the request, once."""
+        before_request = self._connection.server.before_request
+        if before_request is not None and not self._is_announced:
+            self._is_announced = True
+            before_request(self)
+
     def _call(self) -> None:
         server = self._connection.server
         try:
-            if server.before_request is not None:
-                server.before_request(self)
+            self._announce()
             result = self._result = server.wsgi(self.environ, self.start_response)
             if type(result) is list and len(result) == 1:
                 self._known_length = len(result[0])

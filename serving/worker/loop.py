@@ -19,8 +19,8 @@ from wsgiref.util import FileWrapper
 from gunicorn.http.wsgi import WSGIErrorsWrapper
 from gunicorn.workers.base import Worker
 
-from serving.worker.connection import RUNNING, Connection, Server
-from serving.worker.exchange import NEVER, Exchange
+from serving.worker.connection import QUEUED, RUNNING, Connection, Server
+from serving.worker.exchange import NEVER, Call, Exchange, FastPath
 from serving.worker.framing import Limits, Refusal
 
 # Settings of gunicorn that would have no effect here: the value they must have and what to do instead.
@@ -39,6 +39,8 @@ UNSUPPORTED = {
 }
 SPARE_CONNECTIONS = 64  # that are told "overloaded" before new ones have to wait unaccepted
 LOAD_CELLS = 64
+ACCEPT_MOST = 16  # new connections, before it is looked what the others want
+BURST_S = 0.001  # how long batches may follow each other before it is looked who else has come
 POLITE_S = 0.01  # how long a worker leaves new connections to one that has fewer
 POLITE_POLL_S = 0.001
 STARTING_POLL_S = 0.02
@@ -84,7 +86,7 @@ class BufferedWorker(Server, Worker):
         self._sweep(monotonic())
         connections, ready, poll, wake = self.connections, self.ready, self.epoll.poll, self.PIPE[0]
         while (self.alive and not self.draining) or self._has_work_left():
-            events = poll(0 if ready else POLITE_POLL_S if self.polite else self.idle_s)
+            events = poll(0 if ready or self.queued else POLITE_POLL_S if self.polite else self.idle_s)
             now = monotonic()
             if self.starting:
                 self._look_whether_started()
@@ -98,6 +100,8 @@ class BufferedWorker(Server, Worker):
                     self._take_back()
                 elif fd in self.doors:
                     self._welcome(fd, now)
+            if self.queued:
+                self._run_queued(now)
             if self.polite:
                 self._stay_polite(now)
             # What came before `now` has been read above, so nobody expires because others were slow.
@@ -119,6 +123,9 @@ class BufferedWorker(Server, Worker):
         self.hung = 0
         self.polite = False
         self.polite_until = 0.0
+        # A fast path belongs to one thread.
+        self.fast_path: FastPath | None = None if self.pooled else getattr(self.wsgi, "fast_path", None)
+        self.queued: dict[Call, Connection] = {}
         # An application may load in the background; until then others get the connections, if they can.
         self.is_started: Callable[[], bool] | None = getattr(self.wsgi, "is_started", None)
         self.starting = self.is_started is not None
@@ -188,14 +195,17 @@ class BufferedWorker(Server, Worker):
         return True
 
     def _welcome(self, door: int, now: float) -> None:
-        """Takes a new connection, or leaves it for a while to a worker that has fewer.
+        """Takes new connections, or leaves them for a while to a worker that has fewer.
 
         The kernel tends to wake the same worker again and again, which would then serve most clients
         while the others idle.
         """
-        if self._is_next():
-            self._accept(door, now)
-        elif self.doors_open:
+        for _ in range(ACCEPT_MOST):
+            if not self._is_next() or not self.doors_open:
+                break
+            if not self._accept(door, now):
+                return
+        if self.doors_open and not self._is_next():
             self._shut_doors()
             self.polite, self.polite_until = True, now + POLITE_S
 
@@ -276,6 +286,41 @@ class BufferedWorker(Server, Worker):
             self._give_up(connection)
         connection.settle()
         now = monotonic()
+        if now >= self.next_beat:
+            self._beat(now)
+
+    def offer(self, connection: Connection) -> bool:
+        """Gives a connection's exchange to the application's fast path; tells whether that took it."""
+        fast_path, exchange = self.fast_path, connection.exchange
+        if fast_path is None or exchange is None:
+            return False
+        call = exchange.offer(fast_path)
+        if call is None:
+            if connection.exchange is not None:
+                return False
+            connection.settle()  # it has failed
+        elif call.reply is None:
+            connection.phase, connection.call = QUEUED, call
+            self.queued[call] = connection
+        else:
+            connection.deliver(call)
+        return True
+
+    def drop(self, connection: Connection) -> None:
+        """Takes back from the fast path what a connection waits for."""
+        assert self.fast_path is not None
+        assert connection.call is not None
+        del self.queued[connection.call]
+        self.fast_path.drop(connection.call)
+
+    def _run_queued(self, now: float) -> None:
+        """Has the fast path run a batch, or several that are quick, and sends the answers."""
+        assert self.fast_path is not None
+        pause = now + BURST_S
+        while self.queued and now < pause:
+            for call in self.fast_path.run():
+                self.queued.pop(call).deliver(call)
+            now = monotonic()
         if now >= self.next_beat:
             self._beat(now)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bmp.artifact.samples import SAMPLES_FILE
+from bmp.artifact.saved_model import SAVED_MODEL_FILE
 from bmp.cli.content import check_content
 from bmp.errors import BmpError, RegistryError
 from bmp.imports import child
@@ -21,10 +22,21 @@ from bmp.registry.printable import make_printable
 from serving.service import Service
 from tests.artifact.guard.litert_by_hand import SIGNATURE
 from tests.hostile.archives import carry
-from tests.hostile.artifact import lay_out, seal
+from tests.hostile.artifact import Document, lay_out, seal
 from tests.hostile.case import Case, Place
 
 _OPTIONS = Options(network="mlp", shape=(4,), objective="regression")
+_VOUCHED = {
+    "format": "saved_model",
+    "file": "model",
+    "sha256": "0" * 64,
+    "size_bytes": 1,
+    "engine": "TensorFlow",
+    "trusted": True,
+    "confined": True,
+    "samples": "none",
+    "differences": {},
+}
 _NEVER_SAID = ("Traceback", "site-packages", "bmp-import-", "bmp-signed-", "hostile-saved-", "\n", "\x1b", "\0")
 
 
@@ -125,6 +137,18 @@ def _serve_file(path: Path, place: Place) -> None:
     _serve(_put_in(path, place), place)
 
 
+def _serve_graph(path: Path, place: Place) -> None:
+    """Publishes a version whose recommended variant is a SavedModel, and asks it where it is let in."""
+    artifact = lay_out(place.inside / "around")
+    shutil.copytree(path, artifact, symlinks=True, dirs_exist_ok=True)
+    _serve(seal(artifact, _recommend_graph), place)
+
+
+def _recommend_graph(document: Document) -> None:
+    document["variants"][0]["file"] = SAVED_MODEL_FILE
+    document["lineage"]["imported"] = _VOUCHED  # by whoever published it, which counts for nothing here
+
+
 def _serve(artifact: Path, place: Place) -> None:
     """Publishes an artifact, and serves it where that is let in."""
     registry = Registry(place.inside / "own")
@@ -215,6 +239,7 @@ WAYS: dict[str, Way] = {
     "models import, a file": Way(_carry_file, ("h5", "keras", "saved_model", "litert")),
     "models import, an artifact": Way(_carry, ("artifact", "samples")),
     "serve": Way(_serve, ("artifact", "samples")),
+    "serve a graph": Way(_serve_graph, ("saved_model",)),
     "serve a file": Way(_serve_file, ("litert",), refuses=False),  # LiteRT passes over some of it
     "verify": Way(_verify, ("journal",)),
     "resolve": Way(_open_registry, ("journal",)),

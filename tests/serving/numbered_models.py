@@ -3,15 +3,16 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bmp.artifact.litert import write_litert
-from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
+from bmp.artifact.manifest import FileEntry, Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
 from bmp.artifact.samples import Samples, write_samples
 from bmp.registry import Registry, Version
 from bmp.signature import Signature, TensorSpec
@@ -21,11 +22,32 @@ QUESTION = {"x": np.zeros((1, 2), np.float32)}
 _PLACEHOLDER = np.float32(1234.5)
 
 
+class Form(NamedTuple):
+    """A variant: what it answers, and what is said of it."""
+
+    name: str
+    answer: float
+    score: float | None = None
+    latency_ms: float = 1.0
+    max_abs_diff: float = 0.0
+    verdict: str = "passed"
+    is_kept: bool = True
+
+    @property
+    def file(self) -> str:
+        return "model.tflite" if self.verdict.startswith("recommended") else f"variants/{self.name}.tflite"
+
+
 def publish(registry: Registry, answer: float, name: str = "n", *, width: int = 2) -> Version:
     """Publishes a version that answers with this number; `width**2 * 4` bytes of weights make it heavier."""
+    return publish_forms(registry, [Form("float32", answer, verdict="recommended: the only one")], name, width)
+
+
+def publish_forms(registry: Registry, forms: Sequence[Form], name: str = "n", width: int = 2) -> Version:
+    """Publishes a version in several variants; the first one is recommended."""
     directory = registry.root.parent / f"artifact-{name}"
     try:
-        make_artifact(directory, answer, width)
+        make_artifact(directory, forms, width)
         return registry.publish(directory, name)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -39,37 +61,46 @@ def eventually(check: Callable[[], object], within_s: float = 20) -> None:
         time.sleep(0.02)
 
 
-def make_artifact(directory: Path, answer: float, width: int = 2) -> None:
+def make_artifact(directory: Path, forms: Sequence[Form], width: int = 2) -> None:
     """Lays out an artifact that serving can load."""
-    (directory / "bmp").mkdir(parents=True)
-    (directory / "model.tflite").write_bytes(make_model(answer, width))
+    for form in forms:
+        if form.is_kept:
+            (directory / form.file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / form.file).write_bytes(make_model(form.answer, width))
+    (directory / "bmp").mkdir()
     inputs = {"x": np.zeros((3, 2), np.float32)}
-    write_samples(Samples(inputs, {"y": np.full((3, 1), answer, np.float32)}, None), directory)
-    measured = Measurement(
-        validation_score=None,
-        test_score=None,
-        max_abs_diff=0.0,
-        sparsity=1.0,
-        size_bytes=1,
-        gzip_bytes=1,
-        latency_batch1_ms=1.0,
-        latency_batch32_ms=1.0,
-    )
-    manifest = Manifest(
+    write_samples(Samples(inputs, {"y": np.full((3, 1), forms[0].answer, np.float32)}, None), directory)
+    write_manifest(describe(forms, digest_files(directory)), directory)
+
+
+def describe(forms: Sequence[Form], files: dict[str, FileEntry]) -> Manifest:
+    """Returns the manifest of an artifact."""
+    return Manifest(
         schema_version=1,
         name="n",
         created=datetime.now(UTC),
         signature=SIGNATURE.to_dict(),
         labels=(),
-        recommended="float32",
+        recommended=forms[0].name,
         max_drop=0.0,
-        variants=(
-            Variant(name="float32", file="model.tflite", verdict="recommended: the only one", measured=measured),
-        ),
+        variants=tuple(_describe_form(form) for form in forms),
         lineage=Lineage(parent_version=None, code_version="0", packages={}, machine=""),
-        files=digest_files(directory),
+        files=files,
     )
-    write_manifest(manifest, directory)
+
+
+def _describe_form(form: Form) -> Variant:
+    measured = Measurement(
+        validation_score=None,
+        test_score=form.score,
+        max_abs_diff=form.max_abs_diff,
+        sparsity=1.0,
+        size_bytes=1,
+        gzip_bytes=1,
+        latency_batch1_ms=form.latency_ms,
+        latency_batch32_ms=1.0,
+    )
+    return Variant(name=form.name, file=form.file if form.is_kept else None, verdict=form.verdict, measured=measured)
 
 
 def make_model(answer: float, width: int = 2) -> bytes:

@@ -70,7 +70,7 @@ def post(server: Server, model: str, body: Any, **headers: str) -> requests.Resp
 
 def test_server_says_what_it_is(triton: InferenceServerClient, v2_server: Server) -> None:
     assert triton.is_server_live() and triton.is_server_ready()
-    extensions = ["binary_tensor_data", "classification", "model_repository"]
+    extensions = ["binary_tensor_data", "classification", "model_repository", "statistics"]
     described = {"name": "bmp", "version": __version__, "extensions": extensions}
     assert triton.get_server_metadata() == described == v2_server.get("/v2/").json()
 
@@ -362,7 +362,7 @@ def test_bad_bytes_get_one_sentence(v2_server: Server, name: str) -> None:
 
 def test_what_is_not_there_is_said_in_the_shape_of_the_protocol(v2_server: Server) -> None:
     check_error(v2_server.get("/v2/health/redy"), 404, "Did you mean '/v2/health/ready'?")
-    check_error(v2_server.get("/v2/models/flags/stats"), 404, "nothing at /v2/models/flags/stats")
+    check_error(v2_server.get("/v2/models/flags/trace"), 404, "nothing at /v2/models/flags/trace")
     reply = v2_server.get("/v2/models/flags/infer")
     check_error(reply, 405, "it takes POST")
     assert reply.headers["Allow"] == "POST"

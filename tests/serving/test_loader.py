@@ -5,6 +5,7 @@ import logging
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from bmp.errors import InferenceError, NotFoundError, NotReadyError
 from bmp.registry import Registry, Version
 from serving.loader import Loader
 from serving.model import LoadedModel, load_model
+from serving.terms import Terms
 from serving.versions import VersionState
 
 
@@ -29,7 +31,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def make_loader(registry: Registry, policy: str = "served", names: tuple[str, ...] = ()) -> Loader:
-    loader = Loader(registry, names, None, policy)
+    loader = Loader(registry, names, None, Terms(versions=policy))
     loader.load()
     return loader
 
@@ -135,12 +137,12 @@ def test_the_default_moves_once_its_version_can_answer(registry: Registry, monke
     loader = make_loader(registry)
     loading, gate = threading.Event(), threading.Event()
 
-    def load(version: Version) -> LoadedModel:
+    def load(version: Version, *choice: str, **options: Any) -> LoadedModel:
         loading.set()
         assert gate.wait(10)
-        return load_model(version)
+        return load_model(version, *choice, **options)
 
-    monkeypatch.setattr("serving.loader.load_model", load)
+    monkeypatch.setattr("serving.stock.load_model", load)
     publish(registry, 3)
     registry.set_alias("n", "production", 3)
     registry.set_alias("n", "canary", 2)
@@ -164,12 +166,12 @@ def test_an_alias_that_moved_on_while_a_version_loaded_never_stops_there(
     loader, seen = make_loader(registry), []
     publish(registry, 3)
 
-    def load(version: Version) -> LoadedModel:
+    def load(version: Version, *choice: str, **options: Any) -> LoadedModel:
         seen.append((version.number, ask(loader)))
         registry.set_alias("n", "production", 3)
-        return load_model(version)
+        return load_model(version, *choice, **options)
 
-    monkeypatch.setattr("serving.loader.load_model", load)
+    monkeypatch.setattr("serving.stock.load_model", load)
     registry.set_alias("n", "production", 2)
     loader.catch_up()
     assert seen == [(2, 1), (3, 1)]
@@ -207,7 +209,7 @@ def test_what_is_dropped_leaves_nothing_to_the_garbage_collector(registry: Regis
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
     registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.loader._FIRST_RETRY_S", 0.0)
+    monkeypatch.setattr("serving.retries._FIRST_S", 0.0)
     loader = make_loader(registry)
     file = damage(registry.get("n", 2))
     registry.set_alias("n", "production", 2)
@@ -230,7 +232,9 @@ def test_what_failed_is_tried_less_and_less_often(registry: Registry, monkeypatc
     monkeypatch.setattr("serving.loader.time.monotonic", lambda: now[0])
     loader, tries = make_loader(registry), []
     damage(registry.get("n", 2))
-    monkeypatch.setattr("serving.loader.load_model", lambda version: tries.append(now[0]) or load_model(version))
+    monkeypatch.setattr(
+        "serving.stock.load_model", lambda version, *_, **__: tries.append(now[0]) or load_model(version)
+    )
     registry.set_alias("n", "production", 2)
     for _ in range(200):
         loader.catch_up()
@@ -256,7 +260,7 @@ def test_an_error_that_nobody_thought_of_harms_nothing_else(
 ) -> None:
     loader = make_loader(registry)
     monkeypatch.setattr(
-        "serving.loader.load_model", lambda version: 1 / 0 if version.name == "n" else load_model(version)
+        "serving.stock.load_model", lambda version, *_, **__: 1 / 0 if version.name == "n" else load_model(version)
     )
     registry.set_alias("n", "production", 2)
     publish(registry, 5, "z")

@@ -159,3 +159,15 @@ def _move_for_memory(registry: Registry, clients: list[Client], workers: list[ps
     grown = [memory_of(worker) - size for worker, size in zip(workers, before, strict=True)]
     _log.info("grown by %s", grown)
     assert max(grown) < 12 * 2**20, grown
+
+
+def test_an_empty_registry_is_served_from_its_first_model_on(tmp_path: Path) -> None:
+    registry, log = Registry(tmp_path / "registry"), tmp_path / "server.log"
+    options = ("--workers", "1", "--model", "n")
+    with run_server(registry.root, log, *options, ready_path="/health") as server:
+        assert f"the registry '{registry.root}' holds no model yet; waiting for n on {server.url}" in log.read_text()
+        assert server.get("/ready").status_code == 503 and server.get("/models").json()["models"] == []
+        publish(registry, 7, "other")
+        publish(registry, 1)
+        eventually(lambda: server.get("/ready").status_code == 200)
+        assert server.post({"x_test": [[0, 0]]}).json() == {"prediction": [[1.0]]}

@@ -123,6 +123,14 @@ def test_each_model_gets_the_engine_of_its_file(raw: dict[str, Published]) -> No
     assert isinstance(load_model(raw["adverts"].version).engine, SavedModelEngine)
 
 
+def test_rows_that_are_read_one_by_one_are_bounded_however_small_they_are(raw: dict[str, Published]) -> None:
+    model = load_model(raw["passengers"].version)
+    assert model.max_raw_examples == 100_000 < model.max_examples
+    with pytest.raises(RequestError, match="holds 100,001 examples; this model takes at most 100,000 at a time"):
+        model.check_count(100_001, raw=True)
+    model.check_count(100_001)
+
+
 @pytest.mark.parametrize("name", ["passengers", "adverts"])
 def test_predict_raw_runs_the_transforms_of_the_manifest(raw: dict[str, Published], name: str) -> None:
     model, columns = load_model(raw[name].version), make_columns(MODELS[name][0], 9)
@@ -258,10 +266,12 @@ def test_the_service_follows_the_registry_until_it_is_stopped(numbered: Registry
 
 def test_reloading_can_be_switched_off(numbered: Registry) -> None:
     app = create_app(Settings(registry=numbered.root, reload=False, versions="all"))
-    assert app.service._thread is not None
-    app.service._thread.join(20)  # it has nothing to follow
-    assert not app.service._thread.is_alive() and app.service.is_started()
+    eventually(app.service.is_started)
     assert [state.number for state in app.service.versions("n")] == [1, 2]
+    publish_number(numbered, 3)
+    app.service._loader.catch_up(reload=False)
+    assert [state.number for state in app.service.versions("n")] == [1, 2]
+    app.service.stop()
 
 
 def test_predict_takes_a_version_or_an_alias(numbered: Registry) -> None:
@@ -341,14 +351,14 @@ def test_what_is_loaded_is_what_was_looked_at(
     registry, keys = signed
     seen = []
 
-    def load(version: Version) -> LoadedModel:
+    def load(version: Version, *choice: str, **options: Any) -> LoadedModel:
         for file in registry.resolve("adverts").path.rglob("*"):
             if file.is_file():
                 file.write_bytes(b"changed")
         seen.append(version.path)
-        return load_model(version)
+        return load_model(version, *choice, **options)
 
-    monkeypatch.setattr("serving.loader.load_model", load)
+    monkeypatch.setattr("serving.stock.load_model", load)
     service = Service(registry, ["adverts"], keys)
     service.load()
     assert service.failures() == {} and service.get().version == 1

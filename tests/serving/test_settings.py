@@ -23,7 +23,11 @@ def test_environment_is_read_and_other_variables_are_left_alone() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [Settings(), Settings(models=("a",), port=1, threads=4, registry=Path("x"), reload=False, versions="all")],
+    [
+        Settings(),
+        Settings(models=("a",), port=1, threads=4, registry=Path("x"), reload=False, versions="all"),
+        Settings(trust=("a", "b"), memory_mb=5, variants="all", model_control="explicit", control_file=Path("x")),
+    ],
 )
 def test_round_trip(settings: Settings) -> None:
     assert Settings.from_environ(settings.to_environ()) == settings
@@ -38,6 +42,13 @@ def test_round_trip(settings: Settings) -> None:
         ({"BMP_WORKERS": "0"}, "BMP_WORKERS is '0'"),
         ({"BMP_MAX_BODY_BYTES": "-1"}, "BMP_MAX_BODY_BYTES is '-1'"),
         ({"BMP_LOG_LEVEL": "loud"}, "BMP_LOG_LEVEL is 'loud'"),
+        ({"BMP_BATCHING": "on"}, "BMP_BATCHING is 'on'"),
+        ({"BMP_SLO_P99_MS": "0"}, "BMP_SLO_P99_MS is '0'"),
+        ({"BMP_SLO_P99_MS": "inf"}, "BMP_SLO_P99_MS is 'inf'"),
+        ({"BMP_QUEUE": "0"}, "BMP_QUEUE is '0'"),
+        ({"BMP_MEMORY_MB": "0"}, "BMP_MEMORY_MB is '0'"),
+        ({"BMP_MODEL_CONTROL": "poll"}, "BMP_MODEL_CONTROL is 'poll'"),
+        ({"BMP_VARIANTS": "best"}, "BMP_VARIANTS is 'best'"),
         ({"BMP_RELOAD": "perhaps"}, "BMP_RELOAD is 'perhaps'"),
         ({"BMP_VERSIONS": "latest"}, "BMP_VERSIONS is 'latest': it is no policy; expected served, all, or latest:N"),
         ({"BMP_VERSIONS": "latest:0"}, "BMP_VERSIONS is 'latest:0'"),

@@ -1,4 +1,4 @@
-"""`python -m tests.soak`: the campaign that tries to spoil a run and a registry, whole or a part of it.
+"""`python -m tests.soak`: the campaign that tries to spoil a run, a registry and a server, whole or a part of it.
 
 Each part prints how many of how many were good; the exit code is 1 if one was not. `SOAK_SCALE=0.1` makes it short.
 """
@@ -25,6 +25,8 @@ from tests.soak.registry_calls import strike_changes
 from tests.soak.registry_flips import flip
 from tests.soak.registry_publishes import publish
 from tests.soak.registry_size import measure
+from tests.soak.serving_bad import send_bad
+from tests.soak.serving_storms import overload_server, reload
 from tests.soak.tally import Tally, say
 from tests.soak.workers import kill_workers
 
@@ -62,6 +64,9 @@ PARTS = {
     "registry-flips": Entry(flip, 2_000, "flips", "Flip a bit of a published model."),
     "hostile-files": Entry(play_all, 1, "rounds", "Bring in files that are made to do harm."),
     "hostile-names": Entry(try_names, 2_000, "strings", "Try hostile strings in every argument that takes a name."),
+    "serving-bad": Entry(send_bad, 200_000, "requests", "Send bad requests by every door of a server."),
+    "serving-reload": Entry(reload, 200, "reloads", "Replace a model of a server that is under load."),
+    "serving-overload": Entry(overload_server, 30, "seconds", "Offer a server ten times what it can answer."),
 }
 
 
@@ -107,7 +112,7 @@ def _run_part(name: str, root: Path, rng: random.Random, times: int) -> Tally:
 @click.option("--seed", type=int, help="Of every random moment.  [the time]")
 @click.pass_context
 def main(context: click.Context, seed: int | None) -> None:
-    """Try to spoil a run and a registry, in every way that the parts know; without a part, in all of them."""
+    """Try to spoil a run, a registry and a server, in every way that the parts know; without a part, in all of them."""
     context.obj = seed
     if context.invoked_subcommand is None:
         scale = _scale()

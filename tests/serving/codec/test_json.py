@@ -86,6 +86,10 @@ def test_fast_way_takes_every_usual_body(data: st.DataObject, shape: tuple[int, 
 @example(b'{"x_teste":[[1,2]]}')
 @example(b'{"x_test":[[1,2]]}{}')
 @example(b'{"x_test":[[1 2,]]}')
+@example(b'{"x_test":[[1,[2]]]}')
+@example(b'{"x_test":[[1,2],[3,[4]]]}')
+@example(b'{"x_test":[[1,2],"[["]}')
+@example(b'{"x_test":[{"a":1,"b":2}]}')
 @example(b'\xef\xbb\xbf{"x_test":[[1,2]]}')
 def test_any_bytes_end_in_arrays_or_in_an_error_of_ours(body: bytes) -> None:
     signature = signature_of((2,))

@@ -25,7 +25,7 @@ def test_reads_what_it_knows(text: str, query: Query) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("topk=3", "unknown parameter 'topk'; known are model, version, alias, top_k. Did you mean 'top_k'?"),
+        ("topk=3", "unknown parameter 'topk'; known are model, version, alias, quality, top_k. Did you mean 'top_k'?"),
         ("x", "unknown parameter 'x'"),
         ("top_k=3&top_k=3", "says 'top_k' twice"),
         ("top_k=", "'top_k' is ''; expected a whole number"),

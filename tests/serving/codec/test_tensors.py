@@ -57,7 +57,7 @@ def test_numbers_in_lists_come_back_flat_and_nested(array: np.ndarray, flat: boo
 @settings(deadline=None)
 def test_elements_of_bytes_come_back(elements: list[bytes]) -> None:
     data = join_elements(elements)
-    assert split_elements(data, "x") == elements
+    assert split_elements(data, "x", len(elements)) == elements
     assert to_bytes(np.array([*elements, None], object)[:-1]) == data
     assert tensor(data, (len(elements),), BYTES).to_values() == elements
     for cut in range(1, len(data)):

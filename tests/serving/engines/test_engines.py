@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bmp.artifact.formats import FORMATS
 from bmp.errors import ArtifactError, ConfigError
 from bmp.run import Run
 from bmp.signature import Signature, TensorSpec
+from serving.batching import Plan, Policy, Together, Work
 from serving.engines import ENGINES, Engine, engine_for
 
 FILES = {"litert": "model.tflite", "savedmodel": "saved_model.pb"}
@@ -90,6 +92,28 @@ def test_without_tensorflow_the_savedmodel_engine_says_what_to_install(
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # importing it fails as if it were not there
     with pytest.raises(ConfigError, match=r"needs TensorFlow.*pip install"):
         load(quick_run, "savedmodel")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_requests_of_all_sizes_together_as_alone(quick_run: Run, images: np.ndarray, name: str) -> None:
+    engine, table = load(quick_run, name), {1: 1.0, 4: 1.2, 8: 2.0}
+    plan = Plan(table, 8, () if engine.max_sizes is None else (1, 4, 8))
+    together = Together("digits", 1, quick_run.data.signature, engine, plan, Policy())
+    ends = np.random.default_rng(3).integers(1, 6, 60).cumsum().tolist()
+    works = [Work({"image": images[start:end]}) for start, end in pairwise([0, *ends])]
+    together.run(works)
+    alone = [engine.run({"image": images[row : row + 1]})["probabilities"] for row in range(ends[-1])]
+    found = [work.result()["probabilities"] for work in works]
+    np.testing.assert_allclose(np.concatenate(found), np.concatenate(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_is_let_go_of_can_be_asked_again(quick_run: Run, images: np.ndarray, name: str) -> None:
+    engine = load(quick_run, name)
+    before = {size: engine.run({"image": images[:size]})["probabilities"] for size in (1, 2, 3)}
+    engine.keep((2,))
+    for size, expected in before.items():
+        np.testing.assert_array_equal(engine.run({"image": images[:size]})["probabilities"], expected)
 
 
 THREADS = """
