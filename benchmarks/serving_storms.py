@@ -30,14 +30,14 @@ def _row(what: str, key: str, text: str, aim: float) -> Row:
 STORM_ROWS = {
     "overload": (
         _row("10 times the peak: share of the peak that is answered", "goodput_share", "{:.3f}", 0.85),
-        _row("… the slowest of 100 refusals", "refusal_p99_ms", "{:.1f} ms", 50),
+        _row("… 99 of 100 refusals came within", "refusal_p99_ms", "{:.1f} ms", 50),
         _row("… seconds until all is as before", "recovery_s", "{:.1f} s", 2),
         _row("… wrong answers, and connections lost", "wrong", "{:.0f}", 0),
     ),
     "reload": (
         _row("reloads under 80 % load: requests that failed", "failed", "{:.0f}", 0),
         _row("… answers of the wrong version", "wrong", "{:.0f}", 0),
-        _row("… the slowest of 100 moves until all connections had it", "live_p99_s", "{:.2f} s", 2),
+        _row("… 99 of 100 were live on all connections within", "live_p99_s", "{:.2f} s", 2),
     ),
 }
 

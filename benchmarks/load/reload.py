@@ -73,7 +73,7 @@ def reload_under_load(
     rate_per_s: float,
     *,
     times: int = 200,
-    connections: int = 32,
+    connections: int = 64,
 ) -> Reloaded:
     """Moves from version to version while requests come at a rate.
 

@@ -143,7 +143,7 @@ def _describe_server() -> dict[str, Any]:
             SERVER,
             "models",
             "What is served",
-            object_of({"models": {"type": "array", "items": _ANY}, "failed": _ANY}),
+            object_of({"models": {"type": "array", "items": _ANY}, "unloaded": _ANY, "failed": _ANY}),
             statuses=(503,),
         ),
         "/metrics": make_get(SERVER, "metrics", "What Prometheus reads", _TEXT, media_type="text/plain"),

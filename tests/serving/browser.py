@@ -85,7 +85,8 @@ def open_browser(width: int = 1200, height: int = 900) -> Iterator[Page]:
     path = find_browser()
     assert path is not None, "no browser is installed: make tools"
     (its_input, our_output), (our_input, its_output) = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helpers may still write there when it is killed already.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The browser reads from descriptor 3 and writes to descriptor 4.
         move = f'exec 3<&{its_input} 4>&{its_output}; exec "$0" "$@"'
         options = [*_OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={profile}"]

@@ -185,12 +185,12 @@ def test_idle_streams_keep_nobody_waiting(channel: grpc.Channel) -> None:
         yield QUESTION
         done.wait(20)
 
-    streams = [
-        channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(say_nothing()) for _ in range(40)
-    ]
-    for stream in streams:
+    streams = []
+    for _ in range(40):  # one after the other: only one may wait
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(say_nothing())
         response = message_type("inference.ModelStreamInferResponse").FromString(next(stream))
         assert read_answer(response.infer_response.SerializeToString()) == ANSWER
+        streams.append(stream)
     assert ask(channel, timeout=10) == ANSWER
     done.set()
     assert [list(stream) for stream in streams] == [[]] * 40

@@ -9,7 +9,7 @@ from door_models import publish_door_models
 from hypothesis import HealthCheck, given, settings
 from numbered_models import eventually
 from schemathesis import GenerationMode
-from schemathesis.checks import CHECKS
+from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.schemas import BaseSchema
 
 from serving.app import ServingApp, create_app
@@ -17,6 +17,7 @@ from serving.settings import Settings
 
 # Not that whatever fits a schema is answered: a schema cannot say everything, such as that sizes belong together.
 # Nor that a method without a meaning is 405: what is below /v1/models answers as TensorFlow Serving does.
+load_all_checks()
 CHECKED = [
     check for check in CHECKS.get_all() if check.__name__ not in ("positive_data_acceptance", "unsupported_method")
 ]
@@ -46,6 +47,7 @@ def operations(api: BaseSchema) -> Iterator[Any]:
 
 def test_document_is_valid(api: BaseSchema) -> None:
     api.validate()
+    assert "response_schema_conformance" in [check.__name__ for check in CHECKED]
     assert api.raw_schema["openapi"] == "3.1.0"
     assert len([*operations(api)]) > 60
 
