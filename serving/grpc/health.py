@@ -52,14 +52,14 @@ class Health(health_pb2_grpc.HealthServicer):
 
     async def Watch(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:  # noqa: D102
         said = None
-        while True:
+        is_last = False
+        while not is_last:
+            is_last = self._stopping.is_set()  # asked first: it may be set while an answer is sent
             status = self._look(request.service)
             status = _UNKNOWN if status is None else status
             if status != said:
                 yield health_pb2.HealthCheckResponse(status=status)
             said = status
-            if self._stopping.is_set():
-                return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _WATCH_S)
 
