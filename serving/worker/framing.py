@@ -13,8 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 from gunicorn_h1c import InvalidHeader, InvalidHTTPVersion, LimitRequestHeaders, LimitRequestLine
 
-RECEIVE_BYTES = 65536
+RECEIVE_BYTES = 256 * 2**10  # a usual body at once: each piece costs a turn of the loop
 CHUNK_LINE_BYTES = 4096
+CHUNK_OVERHEAD_BYTES = 64 * 2**10
 
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
@@ -78,7 +79,7 @@ class ChunkedBody:
         self.file = BytesIO()
         self._limit = limit
         # For all that is not data (sizes, extensions, trailers): what makes tiny chunks costly.
-        self._overhead_left = limit // 32 + RECEIVE_BYTES
+        self._overhead_left = limit // 32 + CHUNK_OVERHEAD_BYTES
         self._pending = b""
         self._missing = 0
         self._take_line = self._take_size
