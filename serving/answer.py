@@ -9,7 +9,7 @@ from bmp.transforms import Columns, Field
 from bmp.transforms.labels import Ranked
 from serving.codec.json import Request
 from serving.codec.rows import count_examples, holds_rows, to_columns
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from bmp.registry import Registry
-from serving import deadline, metrics
+from serving import deadline
 from serving.batching import Policy
 from serving.fast import FastPath
 from serving.http.admin import build_admin_door
@@ -18,9 +18,10 @@ from serving.http.inference_v2 import build_inference_door
 from serving.http.metrics import build_metrics_door, install_meter
 from serving.http.predict import build_predict_door
 from serving.http.tfserving import build_tfserving_door
+from serving.metrics import meters
+from serving.models.terms import Terms
 from serving.service import Service
 from serving.settings import Settings
-from serving.terms import Terms
 
 
 class ServingApp(Flask):
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> ServingApp:
         settings.read_keys(),
         terms=Terms.of(settings),
         reload=settings.reload,
-        batching=replace(Policy.of(settings), observe=metrics.record_run, observe_queue=metrics.record_queue),
+        batching=replace(Policy.of(settings), observe=meters.record_run, observe_queue=meters.record_queue),
     )
     app = ServingApp(service, settings.max_body_bytes)
     install_meter(app)

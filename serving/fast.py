@@ -12,7 +12,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
-from serving import metrics
 from serving.answer import Question
 from serving.batching import Lines, Work, run_together
 from serving.deadline import read_timeout
@@ -23,7 +22,8 @@ from serving.http.predict import read_predict
 from serving.http.reply import Reply
 from serving.http.tfserving import find_predict
 from serving.http.tfserving import read_predict as read_v1_predict
-from serving.model import LoadedModel
+from serving.metrics import meters
+from serving.models.model import LoadedModel
 from serving.service import Service
 
 _V1, _V2 = "/v1/models/", "/v2/models/"
@@ -97,7 +97,7 @@ class Prediction(Call):
         """Writes the answer, now that it has been run."""
         try:
             self.reply = self._encode(self._question.conclude(self.work.result()))
-            self._record(metrics.OK)
+            self._record(meters.OK)
         except Exception as error:
             self._fail(error)
 
@@ -107,7 +107,7 @@ class Prediction(Call):
         self._record(problem.code)
 
     def _record(self, outcome: str) -> None:
-        metrics.record(self._door.name, outcome, monotonic() - self._started, self.model)
+        meters.record(self._door.name, outcome, monotonic() - self._started, self.model)
 
 
 class FastPath:

@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 from bmp.errors import ConfigError
-from serving import control, shared_counts
 from serving.grpc.port import reserve_port, to_address
+from serving.metrics import shared_counts
+from serving.models import control
 from serving.settings import Settings
 
 try:

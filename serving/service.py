@@ -8,13 +8,13 @@ from bmp.errors import BmpError, NotFoundError, NotReadyError, RequestError, sug
 from bmp.registry import Registry
 from bmp.registry.keys import PublicKeys
 from serving.batching import Policy
-from serving.control import Control, ControlError
-from serving.loader import Loader
-from serving.memory import Key
-from serving.model import LoadedModel
-from serving.quality import check_quality
-from serving.terms import Terms
-from serving.versions import UnloadedError, VersionState
+from serving.models.control import Control, ControlError
+from serving.models.loader import Loader
+from serving.models.memory import Key
+from serving.models.model import LoadedModel
+from serving.models.quality import check_quality
+from serving.models.terms import Terms
+from serving.models.versions import UnloadedError, VersionState
 
 __all__ = ["Service", "VersionState"]
 

@@ -44,7 +44,7 @@ LIGHT = [
     "bmp.cli",
     "serving.app",
     "serving.service",
-    "serving.model",
+    "serving.models.model",
     "serving.engines",
     "serving.codec.json",
     "serving.codec.rows",

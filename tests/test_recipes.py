@@ -20,7 +20,7 @@ from bmp.config import RECIPES_DIR, list_recipes, load_recipe
 from bmp.run import Run, run
 from bmp.transforms import Columns
 from serving.app import create_app
-from serving.model import load_model
+from serving.models.model import load_model
 from serving.settings import Settings
 
 STEPS = ("train.steps=3", "train.validate_every=null", "train.jit=false")

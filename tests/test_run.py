@@ -22,7 +22,7 @@ from bmp.registry import Registry
 from bmp.run import run
 from bmp.training.history import read_history
 from bmp.training.trainer import check_replicas
-from serving.model import load_model
+from serving.models.model import load_model
 
 VARIANTS = ["float32", "int8", "prune-0.8", "prune-0.8_int8"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from serving import metrics
 from serving.batching.batcher import too_many
 from serving.batching.work import Work
+from serving.metrics import meters
 
 if TYPE_CHECKING:
-    from serving.model import LoadedModel
+    from serving.models.model import LoadedModel
 
 
 class Waiting(Protocol):
@@ -83,7 +83,7 @@ class _Line(Generic[T]):
         """Tells how many wait, if that has changed."""
         if self.examples != self._told:
             self._told = self.examples
-            metrics.record_queue(self.model, self.examples)
+            meters.record_queue(self.model, self.examples)
 
     def add(self, waiting: T) -> None:
         self.waiting.append(waiting)

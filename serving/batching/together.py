@@ -16,7 +16,7 @@ from serving.batching.work import Work
 from serving.engines import Engine
 
 if TYPE_CHECKING:
-    from serving.model import LoadedModel
+    from serving.models.model import LoadedModel
 
 
 def run_together(model: LoadedModel, works: Sequence[Work]) -> None:

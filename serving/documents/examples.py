@@ -15,7 +15,7 @@ from bmp.transforms.tabular import MinMax, Standardise
 from serving.answer import inputs_of
 from serving.codec.raw import make_examples
 from serving.codec.tensors import BYTES, datatype_of
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 EXAMPLES_PATH = "/docs/examples"
 _TOP_K = 3

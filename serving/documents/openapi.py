@@ -27,7 +27,7 @@ from serving.documents.schemas import (
     list_of,
     object_of,
 )
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 from serving.service import Service
 
 _DESCRIPTION = (

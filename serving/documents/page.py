@@ -11,8 +11,8 @@ from serving.codec.raw import CONTENT_TYPES, JSON
 from serving.documents.examples import Example, example_path, list_examples, make_grpc_example
 from serving.documents.look import SCRIPT, STYLE
 from serving.documents.snippets import FILES, is_short, write_curl, write_file_curl, write_grpcurl, write_python
-from serving.model import LoadedModel
-from serving.quality import choose_variants
+from serving.models.model import LoadedModel
+from serving.models.quality import choose_variants
 from serving.service import Service
 
 _MAX_LABELS = 40

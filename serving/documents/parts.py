@@ -6,7 +6,7 @@ from typing import Any
 from serving.codec.raw import JSON
 from serving.documents.examples import Example, example_path
 from serving.documents.schemas import Schema, object_of
-from serving.quality import QUALITIES
+from serving.models.quality import QUALITIES
 
 BMP, TFSERVING, INFERENCE, SERVER = "bmp", "TensorFlow Serving", "Open Inference Protocol", "server"
 """Groups of operations; each but the first and the last has errors of its own shape."""

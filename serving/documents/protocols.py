@@ -16,7 +16,7 @@ from serving.documents.schemas import (
     list_of,
     object_of,
 )
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 _BINARY = "application/octet-stream"
 _TEXT: Schema = {"type": "string"}

@@ -11,7 +11,7 @@ from bmp.transforms import Field
 from serving.answer import inputs_of, outputs_of
 from serving.codec.rows import Features
 from serving.codec.tensors import BYTES, datatype_of
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 Schema = dict[str, Any]
 _MAX_COUNTED = 64

@@ -11,10 +11,13 @@ from typing import Any
 from serving import deadline
 from serving.answer import Answer, Question
 from serving.batching import Lines, Work, run_together
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 _SPELL_S = 0.001
 """How long the loop may run one batch after the other before it looks what else has come."""
+
+_QUICK_S = 0.0001
+"""What takes less is run at once: to let it wait for company would cost more than that saves."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +49,12 @@ class Gatherer:
             BmpError: Whatever `LoadedModel.predict` has to say.
         """
         model, inputs = question.model, question.inputs
-        self._lines.check_room(model, model.check(inputs))
+        count = model.check(inputs)
+        if self._executor is None and not self._lines and model.plan.seconds(count) < _QUICK_S:
+            work = Work(inputs, deadline.current())
+            run_together(model, [work])
+            return question.conclude(work.result())
+        self._lines.check_room(model, count)
         turn = asyncio.get_running_loop().create_future()
         waiter = _Waiter(Work(inputs, deadline.current(), turn.cancelled), turn)
         self._lines.add(model, waiter)

@@ -15,16 +15,16 @@ from serving.codec.inference_v2 import (
     check_parameters,
     read_wanted,
 )
-from serving.codec.tensors import datatype_of, to_bytes
+from serving.codec.tensors import to_bytes
 from serving.grpc.gather import Gatherer
 from serving.grpc.messages import message_type
 from serving.grpc.method import Call, Door, Reply
-from serving.grpc.tensors import read_contents, read_raw
-from serving.inference import ask, describe_model, describe_server, find_model, pick_outputs
-from serving.model import LoadedModel
-from serving.repository import list_versions
+from serving.grpc.tensors import name_datatype, read_contents, read_raw
+from serving.metrics.statistics import describe_statistics, find_versions
+from serving.models.model import LoadedModel
+from serving.protocols.inference import ask, describe_model, describe_server, find_model, pick_outputs
+from serving.protocols.repository import list_versions
 from serving.service import Service
-from serving.statistics import describe_statistics, find_versions
 
 _PACKAGE = "inference"
 
@@ -54,7 +54,8 @@ def build_inference_door(service: Service, gatherer: Gatherer) -> Door:
         return _parse("ModelMetadataResponse", describe_model(service, find(request)))
 
     async def model_infer(request: Any, call: Call) -> Any:
-        call.quality = _read_parameters(request.parameters, "The request").get("quality", str)
+        if request.parameters:
+            call.quality = _read_parameters(request.parameters, "The request").get("quality", str)
         name, version = request.model_name or None, request.model_version or None
         model = call.use(find_model(service, name, version, call.quality))
         message = _read_request(request)
@@ -139,10 +140,10 @@ def _read_request(message: Any) -> InferRequest:
         if tensor.parameters:
             check_parameters(_read_parameters(tensor.parameters, place), place)
         tensors.append(read_raw(tensor, raw[i], place) if raw else read_contents(tensor, place))
-    outputs = [
-        read_wanted(output.name, _read_parameters(output.parameters, f"outputs[{i}]"), f"outputs[{i}]")
-        for i, output in enumerate(message.outputs)
-    ]
+    outputs = []
+    for i, output in enumerate(message.outputs):
+        place = f"outputs[{i}]"
+        outputs.append(read_wanted(output.name, _read_parameters(output.parameters, place), place))
     check_different([tensor.name for tensor in tensors], "inputs")
     check_different([output.name for output in outputs], "outputs")
     return InferRequest(tuple(tensors), tuple(outputs))
@@ -174,6 +175,6 @@ def _write_answer(model: LoadedModel, outputs: Iterable[OutputTensor], id: str) 
     response = _make("ModelInferResponse", model_name=model.name, model_version=str(model.version), id=id)
     for output in outputs:
         array = output.array
-        response.outputs.add(name=output.name, datatype=datatype_of(array.dtype.name), shape=array.shape)
+        response.outputs.add(name=output.name, datatype=name_datatype(array.dtype), shape=array.shape)
         response.raw_output_contents.append(to_bytes(array))
     return response

@@ -20,10 +20,11 @@ from bmp.errors import (
     RequestError,
     SignatureError,
 )
-from serving import deadline, metrics
-from serving.control import ControlError
+from serving import deadline
 from serving.grpc.messages import load_pool, message_type, parse
-from serving.model import LoadedModel
+from serving.metrics import meters
+from serving.models.control import ControlError
+from serving.models.model import LoadedModel
 
 _log = logging.getLogger(__name__)
 _CODES: dict[type[BmpError], grpc.StatusCode] = {
@@ -137,7 +138,7 @@ class _Method:
 
     async def _run(self, data: bytes, call: Call, context: grpc.aio.ServicerContext) -> bytes | _Problem:
         """Answers a message, and counts it."""
-        start, outcome = perf_counter(), metrics.OK
+        start, outcome = perf_counter(), meters.OK
         result: bytes | _Problem
         try:
             with _within(context):
@@ -147,7 +148,7 @@ class _Method:
         except Exception as error:
             result = _explain(error, self._path)
             outcome = result.code
-        metrics.record(self._door.label, outcome, perf_counter() - start, call.model)
+        meters.record(self._door.label, outcome, perf_counter() - start, call.model)
         return result
 
 

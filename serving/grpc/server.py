@@ -62,7 +62,11 @@ class GrpcServer:
         self._begun.result()
 
     def stop(self, grace_s: float) -> None:
-        """Takes no more calls, and returns once those in flight are answered, or time is over."""
+        """Takes no more calls, and returns once those in flight are answered, or time is over.
+
+        gRPC tells clients to go elsewhere only when it has stopped taking calls: one that arrives in that moment is
+        cancelled, and its client has to ask again.
+        """
         if not self._grace_s.done():
             self._grace_s.set_result(grace_s)
         self._thread.join()

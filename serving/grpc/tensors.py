@@ -1,5 +1,6 @@
 """Tensors of TensorFlow and of the Open Inference Protocol to those that serving judges, and answers back."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,7 +127,7 @@ def read_raw(message: Any, data: bytes, place: str) -> Tensor:
 def write_proto(message: Any, output: OutputTensor) -> None:
     """Fills a `tensorflow.TensorProto` with a tensor of an answer."""
     array = output.array
-    datatype = datatype_of(array.dtype.name)
+    datatype = name_datatype(array.dtype)
     message.dtype = _KINDS[datatype].dtype
     for size in array.shape:
         message.tensor_shape.dim.add(size=size)
@@ -134,6 +135,12 @@ def write_proto(message: Any, output: OutputTensor) -> None:
         message.string_val.extend(array.ravel())
     else:
         message.tensor_content = to_bytes(array)
+
+
+@cache
+def name_datatype(dtype: np.dtype) -> str:
+    """Returns what the Open Inference Protocol calls a dtype; numpy takes long to tell its name."""
+    return datatype_of(dtype.name)
 
 
 def _name_dtype(message: Any) -> str:

@@ -11,15 +11,14 @@ from bmp.errors import RequestError, SignatureError
 from serving.answer import Answer, Question
 from serving.codec.inference_v2 import InferRequest, WantedOutput, check_different
 from serving.codec.tfserving import SIGNATURE_NAME, check_context, check_signature_name
-from serving.control import ControlError
 from serving.grpc.gather import Gatherer
 from serving.grpc.messages import message_type
 from serving.grpc.method import Call, Door, Reply
 from serving.grpc.tensors import read_proto, write_proto
-from serving.inference import ask, pick_outputs
-from serving.model import LoadedModel
-from serving.service import Service
-from serving.tfserving import (
+from serving.models.control import ControlError
+from serving.models.model import LoadedModel
+from serving.protocols.inference import ask, pick_outputs
+from serving.protocols.tfserving import (
     Target,
     ask_classes,
     ask_values,
@@ -30,6 +29,7 @@ from serving.tfserving import (
     find_states,
     values_of,
 )
+from serving.service import Service
 
 _PACKAGE = "tensorflow.serving"
 _METADATA = "signature_def"

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
+from serving.models.versions import UNLOADED
 from serving.service import Service
-from serving.versions import UNLOADED
 
 
 def build_admin_door(service: Service) -> Blueprint:

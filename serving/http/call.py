@@ -14,7 +14,7 @@ from serving.codec.raw import JSON
 from serving.http.body import read_body
 from serving.http.metrics import note_model
 from serving.http.reply import Reply, to_response
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 Encode = Callable[[Answer], Reply]
 

@@ -25,9 +25,9 @@ from bmp.errors import (
     suggest,
 )
 from serving.codec.raw import JSON
-from serving.control import ControlError
 from serving.http.metrics import note_outcome
 from serving.http.reply import Reply, to_response
+from serving.models.control import ControlError
 
 _log = logging.getLogger(__name__)
 _STATUS: dict[type[BmpError], int] = {

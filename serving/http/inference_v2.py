@@ -16,10 +16,10 @@ from serving.codec.raw import JSON
 from serving.http.call import Call, Encode, answer_call
 from serving.http.errors import HttpError, install_error_handlers, write_plain_error
 from serving.http.reply import Reply, reply_of
-from serving.inference import ask, describe_model, describe_server, find_model, pick_outputs, read_whole_body
-from serving.repository import list_versions
+from serving.metrics.statistics import describe_statistics, find_versions
+from serving.protocols.inference import ask, describe_model, describe_server, find_model, pick_outputs, read_whole_body
+from serving.protocols.repository import list_versions
 from serving.service import Service
-from serving.statistics import describe_statistics, find_versions
 
 _HEADER_LENGTH_KEY = f"HTTP_{HEADER_LENGTH.upper().replace('-', '_')}"
 _INFER = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")

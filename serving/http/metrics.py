@@ -4,10 +4,10 @@ from time import perf_counter
 
 from flask import Blueprint, Flask, Response, g, request
 
-from serving import metrics
-from serving.model import LoadedModel
-from serving.scrape import write_metrics
-from serving.shared_counts import check_directory
+from serving.metrics import meters
+from serving.metrics.scrape import write_metrics
+from serving.metrics.shared_counts import check_directory
+from serving.models.model import LoadedModel
 
 
 def build_metrics_door() -> Blueprint:
@@ -33,9 +33,9 @@ def install_meter(app: Flask) -> None:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        metrics.record(
+        meters.record(
             request.blueprint or "none",
-            g.get("outcome", metrics.OK),
+            g.get("outcome", meters.OK),
             perf_counter() - g.started_s,
             g.get("model"),
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from flask import Response
 
 from serving.codec.raw import JSON
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 
 class Reply(NamedTuple):

@@ -25,9 +25,8 @@ from serving.http.call import Call, Encode, answer_call
 from serving.http.errors import install_error_handlers, write_plain_error
 from serving.http.metrics import note_model
 from serving.http.reply import Reply, reply_of, to_response
-from serving.model import LoadedModel
-from serving.service import Service
-from serving.tfserving import (
+from serving.models.model import LoadedModel
+from serving.protocols.tfserving import (
     Target,
     ask_classes,
     ask_values,
@@ -38,6 +37,7 @@ from serving.tfserving import (
     find_states,
     values_of,
 )
+from serving.service import Service
 
 _MODEL = r"(?P<name>[^/:]+)(?:/versions/(?P<number>\d{1,18})|/labels/(?P<alias>[^/:]+))?"
 _QUESTION = re.compile(_MODEL + ":(?P<verb>predict|classify|regress)", re.ASCII | re.IGNORECASE)

@@ -102,7 +102,7 @@ def test_a_person_is_told_all_of_it(imported):
 
 
 def test_a_server_loads_it(imported):
-    from serving.model import load_model
+    from serving.models.model import load_model
 
     version, _ = imported
     model = load_model(version)

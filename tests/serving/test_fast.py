@@ -11,11 +11,12 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from bmp.registry import Registry
-from serving import fast, metrics
+from serving import fast
 from serving.app import ServingApp, create_app
 from serving.batching import Plan
 from serving.fast import FastPath, Prediction
-from serving.model import LoadedModel
+from serving.metrics import meters
+from serving.models.model import LoadedModel
 from serving.settings import Settings
 
 Runs = list[tuple[str, int]]
@@ -117,12 +118,12 @@ def test_a_full_queue_turns_away_at_once_and_counts_it(start: Start) -> None:
     path = start(queue=3)
     labels = {"model": "one", "version": "1", "door": "predict", "outcome": "overloaded"}
     counter = ("bmp_request_duration_seconds_count", labels)
-    before = metrics.REGISTRY.get_sample_value(*counter) or 0
+    before = meters.REGISTRY.get_sample_value(*counter) or 0
     asked = [ask(path), ask(path, count=2)]
     refused = ask(path)
     assert error(refused) == (503, "overloaded")
     assert refused.reply is not None and ("Retry-After", "1") in refused.reply.headers
-    assert metrics.REGISTRY.get_sample_value(*counter) == before + 1
+    assert meters.REGISTRY.get_sample_value(*counter) == before + 1
     assert ask(path, "two").reply is None, "another model has a queue of its own"
     assert {*path.run(), *path.run()} >= set(asked)
     assert ask(path).reply is None, "there is room again"

@@ -15,9 +15,9 @@ from bmp.artifact.samples import Samples, write_samples
 from bmp.artifact.saved_model import SAVED_MODEL_FILE
 from bmp.registry import Registry
 from serving.app import create_app
+from serving.models.terms import Terms
 from serving.service import Service
 from serving.settings import Settings
-from serving.terms import Terms
 
 MOVES = 8
 VOUCHED = Imported(

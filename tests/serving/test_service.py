@@ -20,7 +20,7 @@ from bmp.registry.signing import sign_version
 from bmp.run import Run
 from serving.app import create_app
 from serving.engines import LiteRTEngine, SavedModelEngine
-from serving.model import LoadedModel, load_model
+from serving.models.model import LoadedModel, load_model
 from serving.service import Service
 from serving.settings import Settings
 
@@ -358,7 +358,7 @@ def test_what_is_loaded_is_what_was_looked_at(
         seen.append(version.path)
         return load_model(version, *choice, **options)
 
-    monkeypatch.setattr("serving.stock.load_model", load)
+    monkeypatch.setattr("serving.models.stock.load_model", load)
     service = Service(registry, ["adverts"], keys)
     service.load()
     assert service.failures() == {} and service.get().version == 1

@@ -121,7 +121,7 @@ def _serve(registry: Registry, keys: PublicKeys | None) -> Answer | None:
 
 
 def _ask(registry: Registry, number: int) -> Answer:
-    from serving.model import load_model
+    from serving.models.model import load_model
 
     (answer,) = load_model(registry.get(_NAME, number)).predict({"x": _ASKED}).values()
     return number, answer.tobytes()

@@ -13,10 +13,10 @@ from numbered_models import QUESTION, eventually, publish
 from bmp.errors import NotFoundError, NotReadyError, RegistryError
 from bmp.registry import Registry
 from serving.app import ServingApp, create_app
-from serving.control import VARIABLE, Control, ControlError, close_file, open_file
+from serving.models.control import VARIABLE, Control, ControlError, close_file, open_file
+from serving.models.terms import Terms
 from serving.service import Service
 from serving.settings import Settings
-from serving.terms import Terms
 
 ROWS = {"x_test": [[0, 0]]}
 

@@ -1,11 +1,11 @@
-"""The statistics of the models in the words of Triton's protocol, from what `serving.metrics` has counted."""
+"""The statistics of the models in the words of Triton's protocol, from what `serving.metrics.meters` has counted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from serving import metrics
-from serving.scrape import read_counts, sum_samples
+from serving.metrics import meters
+from serving.metrics.scrape import read_counts, sum_samples
 from serving.service import Service
 
 _VERSION = ("model", "version")
@@ -54,7 +54,7 @@ def describe_statistics(versions: Iterable[tuple[str, int]]) -> list[dict[str, A
     for name, number in versions:
         key = (name, str(number))
         batches = {int(labels[2]): total for labels, total in sorted(runs.items()) if labels[:2] == key}
-        mine = [(labels[2] == metrics.OK, total) for labels, total in requests.items() if labels[:2] == key]
+        mine = [(labels[2] == meters.OK, total) for labels, total in requests.items() if labels[:2] == key]
         good, bad = (_add(total for is_good, total in mine if is_good == wanted) for wanted in (True, False))
         engine = _Total(good.count, _add(batches.values()).seconds + shared.get(key, 0))
         wait = _Total(good.count, waits.get(key, _Total()).seconds)

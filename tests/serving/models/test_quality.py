@@ -15,10 +15,10 @@ from werkzeug.test import TestResponse
 from bmp.errors import RequestError
 from bmp.registry import Registry
 from serving.app import ServingApp, create_app
-from serving.quality import QUALITIES, choose_variants
+from serving.models.quality import QUALITIES, choose_variants
+from serving.models.terms import Terms
 from serving.service import Service
 from serving.settings import Settings
-from serving.terms import Terms
 
 FORMS = [
     Form("int8", 8, 0.95, 2.0, verdict="recommended: small"),
@@ -189,7 +189,7 @@ def test_a_variant_that_cannot_be_loaded_harms_no_other(
 ) -> None:
     file = registry.resolve("n").path / "variants/pruned.tflite"
     file.write_bytes(b"no model")
-    monkeypatch.setattr("serving.retries._FIRST_S", 0.0)
+    monkeypatch.setattr("serving.models.retries._FIRST_S", 0.0)
     service = Service(registry, terms=Terms(variants="all"))
     service.load()
     assert service.failures() == {"n": "invalid_artifact"} and "variant pruned cannot be served" in caplog.text

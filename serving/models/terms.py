@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.control import Control
+from serving.models.control import Control
 from serving.settings import Settings
 
 

@@ -23,13 +23,13 @@ from tritonclient.http import InferenceServerClient
 
 from bmp.errors import InferenceError
 from bmp.registry import Registry
-from serving import metrics, shared_counts
 from serving.app import create_app
 from serving.batching import Ran, Work
-from serving.scrape import read_counts, sum_samples, write_metrics
+from serving.metrics import meters, shared_counts
+from serving.metrics.scrape import read_counts, sum_samples, write_metrics
+from serving.metrics.shared_counts import VARIABLE, check_directory, close_directory, find_processes, open_directory
 from serving.service import Service
 from serving.settings import Settings
-from serving.shared_counts import VARIABLE, check_directory, close_directory, find_processes, open_directory
 
 ASK = {
     "predict": ("/predict", {"instances": [[0, 0], [0, 0]]}),
@@ -185,7 +185,7 @@ def test_a_run_of_several_requests(client: FlaskClient) -> None:
         work.waited_s = waited_s
     works[0].outputs = works[1].outputs = {}
     works[2].error = InferenceError("not finite")
-    metrics.record_run(Ran("gathered", 3, works, 7, 0.01))
+    meters.record_run(Ran("gathered", 3, works, 7, 0.01))
     families = read_counts()
     runs = sum_samples(families, "bmp_engine_duration_seconds_count", "model", "version", "batch")
     assert runs["gathered", "3", "8"] == 1
@@ -196,7 +196,7 @@ def test_a_run_of_several_requests(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(("count", "rounded"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (1000, 1024)])
 def test_sizes_of_batches_are_few(count: int, rounded: int) -> None:
-    assert metrics.round_up(count) == rounded
+    assert meters.round_up(count) == rounded
 
 
 @pytest.fixture
@@ -242,10 +242,12 @@ def test_directory_of_a_server_that_was_killed_is_removed_by_the_next(
 ) -> None:
     monkeypatch.setattr(shared_counts, "_MEMORY", tmp_path / "none")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    program = "from serving.shared_counts import open_directory; open_directory(); print('open', flush=True); input()"
+    program = (
+        "from serving.metrics.shared_counts import open_directory; open_directory(); print('open', flush=True); input()"
+    )
     environ = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", f"import serving.shared_counts as s; s._MEMORY = s.Path('none'); {program}"],
+        [sys.executable, "-c", f"import serving.metrics.shared_counts as s; s._MEMORY = s.Path('none'); {program}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=PROJECT,

@@ -4,7 +4,7 @@ With several processes the counts go to files in `PROMETHEUS_MULTIPROC_DIR`, whi
 is asked answers for all of them. Labels hold only what this server says itself, never a client's words.
 
 Doors call `record`, batching calls `record_run`, what holds requests back `record_queue`, and the loader `record_load`
-and `record_lineup`. `serving.scrape` reads all of it back.
+and `record_lineup`. `serving.metrics.scrape` reads all of it back.
 """
 
 import time

@@ -14,8 +14,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from bmp import __version__
-from serving import metrics
-from serving.shared_counts import VARIABLE, find_processes
+from serving.metrics import meters
+from serving.metrics.shared_counts import VARIABLE, find_processes
 
 _REQUESTS = "bmp_request_duration_seconds_count"
 _REQUEST_LABELS = ("model", "version", "door", "outcome")
@@ -35,7 +35,7 @@ def write_metrics(accept: str) -> tuple[bytes, str]:
 
 def read_counts() -> list[Metric]:
     """Returns what was counted."""
-    source = MultiProcessCollector(None) if VARIABLE in os.environ else metrics.REGISTRY
+    source = MultiProcessCollector(None) if VARIABLE in os.environ else meters.REGISTRY
     families = list(source.collect())
     for family in families:  # when a series began: only one process alone could say
         family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
@@ -58,7 +58,7 @@ class _Everything(Collector):
     def collect(self) -> Iterator[Metric]:
         families = read_counts()
         for family in families:
-            if family.name == metrics.LOADED_NAME:  # a version that is gone has zero processes for ever
+            if family.name == meters.LOADED_NAME:  # a version that is gone has zero processes for ever
                 family.samples = [sample for sample in family.samples if sample.value]
             yield family
         yield _count_requests(families)

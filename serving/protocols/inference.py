@@ -16,7 +16,7 @@ from serving.codec.inference_v2 import InferRequest, OutputTensor, WantedOutput
 from serving.codec.rows import Features, to_columns
 from serving.codec.tensors import BYTES, DTYPES, Tensor, datatype_of, join_elements
 from serving.engines import engine_for
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 from serving.service import Service
 
 _EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "statistics")

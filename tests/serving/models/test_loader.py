@@ -14,10 +14,10 @@ from numbered_models import QUESTION, make_model, publish
 
 from bmp.errors import InferenceError, NotFoundError, NotReadyError
 from bmp.registry import Registry, Version
-from serving.loader import Loader
-from serving.model import LoadedModel, load_model
-from serving.terms import Terms
-from serving.versions import VersionState
+from serving.models.loader import Loader
+from serving.models.model import LoadedModel, load_model
+from serving.models.terms import Terms
+from serving.models.versions import VersionState
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_the_default_moves_once_its_version_can_answer(registry: Registry, monke
         assert gate.wait(10)
         return load_model(version, *choice, **options)
 
-    monkeypatch.setattr("serving.stock.load_model", load)
+    monkeypatch.setattr("serving.models.stock.load_model", load)
     publish(registry, 3)
     registry.set_alias("n", "production", 3)
     registry.set_alias("n", "canary", 2)
@@ -171,7 +171,7 @@ def test_an_alias_that_moved_on_while_a_version_loaded_never_stops_there(
         registry.set_alias("n", "production", 3)
         return load_model(version, *choice, **options)
 
-    monkeypatch.setattr("serving.stock.load_model", load)
+    monkeypatch.setattr("serving.models.stock.load_model", load)
     registry.set_alias("n", "production", 2)
     loader.catch_up()
     assert seen == [(2, 1), (3, 1)]
@@ -209,7 +209,7 @@ def test_what_is_dropped_leaves_nothing_to_the_garbage_collector(registry: Regis
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
     registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.retries._FIRST_S", 0.0)
+    monkeypatch.setattr("serving.models.retries._FIRST_S", 0.0)
     loader = make_loader(registry)
     file = damage(registry.get("n", 2))
     registry.set_alias("n", "production", 2)
@@ -229,11 +229,11 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
 
 def test_what_failed_is_tried_less_and_less_often(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("serving.loader.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("serving.models.loader.time.monotonic", lambda: now[0])
     loader, tries = make_loader(registry), []
     damage(registry.get("n", 2))
     monkeypatch.setattr(
-        "serving.stock.load_model", lambda version, *_, **__: tries.append(now[0]) or load_model(version)
+        "serving.models.stock.load_model", lambda version, *_, **__: tries.append(now[0]) or load_model(version)
     )
     registry.set_alias("n", "production", 2)
     for _ in range(200):
@@ -260,7 +260,8 @@ def test_an_error_that_nobody_thought_of_harms_nothing_else(
 ) -> None:
     loader = make_loader(registry)
     monkeypatch.setattr(
-        "serving.stock.load_model", lambda version, *_, **__: 1 / 0 if version.name == "n" else load_model(version)
+        "serving.models.stock.load_model",
+        lambda version, *_, **__: 1 / 0 if version.name == "n" else load_model(version),
     )
     registry.set_alias("n", "production", 2)
     publish(registry, 5, "z")

@@ -11,14 +11,14 @@ from bmp.registry import Registry, Version
 from bmp.registry.directory import ModelDirectory
 from bmp.registry.keys import PublicKeys
 from bmp.registry.watch import Stamp, look
-from serving import metrics
 from serving.batching import Policy
-from serving.memory import Budget, Key, Scales
-from serving.model import LoadedModel
-from serving.retries import Retries
-from serving.stock import Stock
-from serving.terms import Terms
-from serving.versions import Lineup, Published, Served
+from serving.metrics import meters
+from serving.models.memory import Budget, Key, Scales
+from serving.models.model import LoadedModel
+from serving.models.retries import Retries
+from serving.models.stock import Stock
+from serving.models.terms import Terms
+from serving.models.versions import Lineup, Published, Served
 
 _POLL_S = 0.25
 _REGISTRY = "(registry)"
@@ -301,7 +301,7 @@ class Loader:
         self._list_defaults()
         switched = before.default not in (None, lineup.default)
         numbers = [{key.number for key in each.models} for each in (before, lineup)]
-        metrics.record_lineup(lineup.name, *numbers, switched=switched)
+        meters.record_lineup(lineup.name, *numbers, switched=switched)
         if switched:
             _log.info("%s is version %s now, after %s", lineup.name, lineup.default, before.default)
         for number in before.served.keys() - lineup.served.keys():
@@ -320,13 +320,13 @@ class Loader:
 
     def _tell_failed(self, name: str, subject: str, error: Exception, start: float) -> str:
         code = self._tell(subject, error)
-        metrics.record_load(name, code, time.perf_counter() - start)
+        meters.record_load(name, code, time.perf_counter() - start)
         return code
 
     def _tell_loaded(self, key: Key, subject: str, start: float) -> None:
         self._told.pop(subject, None)
         seconds = time.perf_counter() - start
-        metrics.record_load(key.name, metrics.OK, seconds)
+        meters.record_load(key.name, meters.OK, seconds)
         _log.info("serving %s/%d, variant %s (%.2f s)", *key, seconds)
 
     def _fail(self, name: str, error: Exception) -> None:

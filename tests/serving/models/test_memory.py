@@ -15,13 +15,13 @@ from bmp.artifact.manifest import FileEntry
 from bmp.errors import NotReadyError, RequestError
 from bmp.registry import Registry
 from serving.app import create_app
-from serving.loader import Loader
-from serving.memory import Budget, Key, estimate_bytes
-from serving.model import LoadedModel
+from serving.models.loader import Loader
+from serving.models.memory import Budget, Key, estimate_bytes
+from serving.models.model import LoadedModel
+from serving.models.terms import Terms
+from serving.models.versions import UnloadedError
 from serving.service import Service
 from serving.settings import Settings
-from serving.terms import Terms
-from serving.versions import UnloadedError
 
 ONE = Terms(memory_bytes=1)
 """Room for nothing, so that there is never more than one."""
@@ -57,7 +57,7 @@ def test_who_was_used_least_recently_goes_first() -> None:
 
 def test_who_was_asked_for_stays_until_it_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("serving.memory.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("serving.models.memory.time.monotonic", lambda: now[0])
     budget = Budget(10)
     budget.enter(A, 10, asked=True)
     assert budget.is_fresh(A) and budget.choose({A}, 10, ()) == []
@@ -226,7 +226,7 @@ def test_what_is_published_of_an_unloaded_model_is_proven_first(registry: Regist
 def test_what_cannot_be_loaded_again_says_so_and_comes_back(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("serving.retries._FIRST_S", 0.0)
+    monkeypatch.setattr("serving.models.retries._FIRST_S", 0.0)
     loader, file = make_loader(registry), registry.resolve("b").path / "model.tflite"
     file.write_bytes(b"no model")
     call(loader, "b")

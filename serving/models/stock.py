@@ -9,8 +9,8 @@ from bmp.registry.keys import PublicKeys
 from bmp.registry.signing import copy_signed
 from serving.batching import Policy
 from serving.engines import Engine, engine_for
-from serving.memory import return_memory
-from serving.model import LoadedModel, load_model
+from serving.models.memory import return_memory
+from serving.models.model import LoadedModel, load_model
 
 
 class _Dropped(NamedTuple):

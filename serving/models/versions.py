@@ -9,9 +9,9 @@ from weakref import ReferenceType, ref
 from bmp.artifact.manifest import Manifest
 from bmp.errors import BmpError, NotFoundError, NotReadyError, suggest
 from bmp.registry.reader import PRODUCTION
-from serving.memory import Key
-from serving.model import LoadedModel
-from serving.quality import choose_variants
+from serving.models.memory import Key
+from serving.models.model import LoadedModel
+from serving.models.quality import choose_variants
 
 State = Literal["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
 UNLOADED = "unloaded"

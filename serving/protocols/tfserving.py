@@ -10,9 +10,9 @@ from bmp.transforms.labels import Ranked
 from serving.answer import Answer, Question, ask_json, inputs_of, outputs_of
 from serving.codec.json import Request
 from serving.codec.tfserving import SIGNATURE_NAME, describe_signature, fold_examples
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
+from serving.models.versions import UNLOADED, VersionState
 from serving.service import Service
-from serving.versions import UNLOADED, VersionState
 
 
 class Target(NamedTuple):
