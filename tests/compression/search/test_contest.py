@@ -175,9 +175,13 @@ def test_none_is_recommended_where_none_keeps_the_promise(tiny_run, tmp_path):
 def test_a_search_goes_on_from_what_was_asked_for(tiny_run, tmp_path):
     arena = Arena(tiny_run, tmp_path, max_trials=3, goal="balanced")
     contest = arena.hold([["int8"]], [["float16"], ["int8"], ["dynamic"], PRUNE, [*PRUNE, "int8"]])
-    assert contest.ending == "All 3 trials are used up."
     names = [trial.name for trial in contest.outcome.trials]
-    assert names[:2] == ["float32", "int8"] and len(names) == 4 == len(set(names))
+    assert names[:2] == ["float32", "int8"] and len(names) == len(set(names))
+    # How many come after it the latencies of the moment decide.
+    if len(names) == 4:
+        assert contest.ending == "All 3 trials are used up."
+    else:
+        assert contest.ending == "Nothing that is left is expected to be better." and len(names) in (2, 3)
     assert all(trial.latency is not None for trial in contest.outcome.trials), "the goal needs it"
     assert "int8" in contest.finalists
 
