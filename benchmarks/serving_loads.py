@@ -179,7 +179,7 @@ def _write_lua(question: Question, body: Path) -> str:
 
 
 def _find(label: str, output: str) -> str:
-    found = re.search(rf"^ *{label} +([\d.]+\w*)$", output, re.MULTILINE)
+    found = re.search(rf"^ *{label} +([\d.]+\w*) *$", output, re.MULTILINE)
     return found[1] if found else sys.exit(f"wrk has nothing to say about {label}, so nothing was answered:\n{output}")
 
 

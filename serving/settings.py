@@ -79,7 +79,7 @@ class Settings(BaseModel):
     """What 99 of 100 answers of a model may take; bounds how many examples run together."""
     queue: int | None = Field(None, ge=1)
     """How many examples may wait for a model in a process; what comes beyond that is answered with 503 at once. By
-    default what the model runs in a quarter of a second, from 16 to 1,024."""
+    default what the model runs in a quarter of a second, from 16 to 16,384."""
     max_body_bytes: int = Field(16 * 2**20, ge=1)
     """A longer request body is answered with 413."""
     timeout_s: int = Field(30, ge=1)

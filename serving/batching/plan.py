@@ -25,7 +25,7 @@ _NEAR_SIZES = 1.03  # of the best choice of sizes: good enough, if they are fewe
 _CALL_S = 10e-6  # that one more run costs around it
 _TOLERANCE = 1e-5
 _WAIT_S = 0.25  # of work may wait, by default
-_MIN_QUEUE, _MAX_QUEUE = 16, 1024
+_MIN_QUEUE, _MAX_QUEUE = 16, 16_384
 _log = logging.getLogger(__name__)
 
 

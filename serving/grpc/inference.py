@@ -11,11 +11,12 @@ from serving.codec.fields import Fields
 from serving.codec.inference_v2 import (
     InferRequest,
     OutputTensor,
+    WantedOutput,
     check_different,
     check_parameters,
     read_wanted,
 )
-from serving.codec.tensors import to_bytes
+from serving.codec.tensors import Tensor, to_bytes
 from serving.grpc.gather import Gatherer
 from serving.grpc.messages import message_type
 from serving.grpc.method import Call, Door, Reply
@@ -132,38 +133,39 @@ def _read_request(message: Any) -> InferRequest:
     inputs, raw = message.inputs, message.raw_input_contents
     if not inputs:
         raise RequestError("inputs is empty; expected a tensor.", expected="a tensor", received="none")
-    if raw:
-        _check_raw(inputs, len(raw))
-    tensors = []
-    for i, tensor in enumerate(inputs):
-        place = f"inputs[{i}]"
-        if tensor.parameters:
-            check_parameters(_read_parameters(tensor.parameters, place), place)
-        tensors.append(read_raw(tensor, raw[i], place) if raw else read_contents(tensor, place))
-    outputs = []
-    for i, output in enumerate(message.outputs):
-        place = f"outputs[{i}]"
-        outputs.append(read_wanted(output.name, _read_parameters(output.parameters, place), place))
-    check_different([tensor.name for tensor in tensors], "inputs")
-    check_different([output.name for output in outputs], "outputs")
-    return InferRequest(tuple(tensors), tuple(outputs))
-
-
-def _check_raw(inputs: Any, count: int) -> None:
-    """Checks that the elements of all inputs are in `raw_input_contents`."""
-    both = next((i for i, tensor in enumerate(inputs) if tensor.HasField("contents")), None)
-    if both is not None:
+    if raw and len(raw) != len(inputs):
         raise RequestError(
-            f"inputs[{both}] has 'contents', but the request has raw_input_contents; expected one of them.",
+            f"raw_input_contents has {len(raw):,} elements for {len(inputs):,} inputs; expected one for each.",
+            expected=f"{len(inputs)} elements",
+            received=f"{len(raw)} elements",
+        )
+    tensors = [_read_tensor(tensor, raw[i] if raw else None, f"inputs[{i}]") for i, tensor in enumerate(inputs)]
+    if len(tensors) > 1:
+        check_different([tensor.name for tensor in tensors], "inputs")
+    return InferRequest(tuple(tensors), _read_outputs(message.outputs) if message.outputs else ())
+
+
+def _read_tensor(message: Any, raw: bytes | None, place: str) -> Tensor:
+    if message.parameters:
+        check_parameters(_read_parameters(message.parameters, place), place)
+    if raw is None:
+        return read_contents(message, place)
+    if message.HasField("contents"):
+        raise RequestError(
+            f"{place} has 'contents', but the request has raw_input_contents; expected one of them.",
             expected="'contents' or raw_input_contents",
             received="both",
         )
-    if count != len(inputs):
-        raise RequestError(
-            f"raw_input_contents has {count:,} elements for {len(inputs):,} inputs; expected one for each.",
-            expected=f"{len(inputs)} elements",
-            received=f"{count} elements",
-        )
+    return read_raw(message, raw, place)
+
+
+def _read_outputs(messages: Iterable[Any]) -> tuple[WantedOutput, ...]:
+    outputs = []
+    for i, message in enumerate(messages):
+        place = f"outputs[{i}]"
+        outputs.append(read_wanted(message.name, _read_parameters(message.parameters, place), place))
+    check_different([output.name for output in outputs], "outputs")
+    return tuple(outputs)
 
 
 def _read_parameters(parameters: Mapping[str, Any], place: str) -> Fields:

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from inspect import isawaitable
+from inspect import iscoroutine
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ _CODES: dict[type[BmpError], grpc.StatusCode] = {
 }
 _COME_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _RETRY_AFTER = (("grpc-retry-pushback-ms", "1000"),)
+_UNBOUNDED = nullcontext()
 _FOR_EVER_S = 1e8  # gRPC says about so much where a call has no deadline
 
 
@@ -69,7 +70,7 @@ class Call:
 
 
 Reply = Callable[[Any, Call], Any]
-"""Answers a message with a message, or something to await that does; or raises a BmpError."""
+"""Answers a message with a message, at once or as a coroutine, or raises a BmpError."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class _Method:
             with _within(context):
                 deadline.check()
                 answer = self._answer(parse(self._kind, data), call)
-                result = (await answer if isawaitable(answer) else answer).SerializeToString()
+                result = (await answer if iscoroutine(answer) else answer).SerializeToString()
         except Exception as error:
             result = _explain(error, self._path)
             outcome = result.code
@@ -155,8 +156,9 @@ class _Method:
 def _within(context: grpc.aio.ServicerContext) -> AbstractContextManager[None]:
     """Bounds what is done for a call by its deadline."""
     timeout_s = context.time_remaining()
-    has_deadline = timeout_s is not None and timeout_s < _FOR_EVER_S
-    return deadline.within(timeout_s if has_deadline else None)
+    if timeout_s is None or timeout_s > _FOR_EVER_S:
+        return _UNBOUNDED
+    return deadline.within(timeout_s)
 
 
 def _explain(error: Exception, path: str) -> _Problem:
