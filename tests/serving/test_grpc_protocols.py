@@ -36,6 +36,7 @@ from bmp.signature import Arrays
 from bmp.transforms import Columns
 from serving.app import ServingApp, create_app
 from serving.codec.tensors import datatype_of
+from serving.grpc import gather
 from serving.grpc.server import GrpcServer
 from serving.settings import Settings
 
@@ -362,9 +363,12 @@ def test_infer(triton: InferenceServerClient, models: Models) -> None:
     assert [output.name for output in result.get_response().outputs] == ["q"]
 
 
+@pytest.mark.parametrize("quick_s", [0.0, 1.0])
 def test_those_who_ask_at_the_same_time_get_each_their_own_answer(
-    triton: InferenceServerClient, models: Models
+    triton: InferenceServerClient, models: Models, quick_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether they wait for a thread or not."""
+    monkeypatch.setattr(gather, "_QUICK_S", quick_s)
     asked = [make_inputs(("flags", "prices")[seed % 2], 1 + seed % 3, seed) for seed in range(60)]
     answers = queue.SimpleQueue[Any]()
     for number, inputs in enumerate(asked):
