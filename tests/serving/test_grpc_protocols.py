@@ -1,7 +1,6 @@
 """The gRPC doors, spoken to by TensorFlow Serving's stubs and Triton's client; for all doors see test_doors.py."""
 
 import queue
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from door_models import Models, make_inputs, publish_door_models
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from numbered_models import eventually
 from raw_models import MODELS, make_columns, publish_models
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -55,10 +55,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 @pytest.fixture(scope="module")
 def app(models: Models) -> ServingApp:
     app = create_app(Settings(registry=models.registry.root))
-    deadline = time.monotonic() + 60
-    while not app.is_started():
-        assert time.monotonic() < deadline, "the models did not load"
-        time.sleep(0.02)
+    eventually(app.is_started, within_s=60)
     return app
 
 

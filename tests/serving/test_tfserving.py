@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from conftest import Server
 from door_models import Models, make_inputs, publish_door_models
 from flask.testing import FlaskClient
 from google.protobuf import json_format
+from numbered_models import eventually
 from raw_models import MODELS, make_columns
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -35,10 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 @pytest.fixture(scope="module")
 def app(models: Models) -> ServingApp:
     app = create_app(Settings(registry=models.registry.root))
-    deadline = time.monotonic() + 60
-    while not app.is_started():
-        assert time.monotonic() < deadline, "the models did not load"
-        time.sleep(0.02)
+    eventually(app.is_started, within_s=60)
     return app
 
 
