@@ -52,9 +52,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/registry.py
 
 # Debian's packages that make soak needs, and a few tests: strace strikes at system calls, iproute2 makes two hosts,
-# chromium opens the page that a server has for people.
+# chromium opens the page that a server has for people, curl runs what it says there.
 tools:
-	@for tool in strace:strace ip:iproute2 chromium:chromium; do \
+	@for tool in strace:strace ip:iproute2 chromium:chromium curl:curl; do \
 	    command -v $${tool%%:*} > /dev/null && continue; \
 	    test "$$(id -u)" = 0 || { echo "$${tool##*:} is missing: apt-get install $${tool##*:}"; exit 1; }; \
 	    { apt-get update -qq && apt-get install -y -qq $${tool##*:}; } > /dev/null \

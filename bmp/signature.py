@@ -4,8 +4,9 @@ Data declares a signature, models are built from it, artifacts store it, serving
 Shapes are those of one example: the leading batch dimension `B` is implied everywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,8 @@ class TensorSpec:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"Not a tensor description: {data!r} ({error}).") from error
 
-    def check(self, array: np.ndarray) -> None:
-        """Checks a batch against the specification.
+    def check(self, array: np.ndarray) -> int:
+        """Checks a batch against the specification and returns its size B.
 
         Args:
             array: `(B, *shape)`.
@@ -77,16 +78,13 @@ class TensorSpec:
             SignatureError: Wrong rank, width or dtype, an empty batch, or a token that is not in the vocabulary.
         """
         shape = array.shape
-        fits = len(shape) == len(self.shape) + 1 and all(
-            want is None or want == have for want, have in zip(self.shape, shape[1:], strict=False)
-        )
-        if not fits:
+        if not shape or (shape[1:] != self.shape and not self._fits(shape[1:])):
             raise SignatureError(
                 f"Input '{self.name}' has shape {shape}; expected {self}, where B is any number of examples.",
                 expected=str(self),
                 received=f"{array.dtype} {shape}",
             )
-        if array.dtype != self.dtype:
+        if array.dtype != self._dtype:
             raise SignatureError(
                 f"Input '{self.name}' is {array.dtype}; expected {self.dtype}.",
                 expected=str(self),
@@ -105,6 +103,16 @@ class TensorSpec:
                 expected=f"0 to {self.vocabulary - 1}",
                 received=str(wrong),
             )
+        return shape[0]
+
+    def _fits(self, sizes: tuple[int, ...]) -> bool:
+        return len(sizes) == len(self.shape) and all(
+            want is None or want == have for want, have in zip(self.shape, sizes, strict=True)
+        )
+
+    @cached_property
+    def _dtype(self) -> np.dtype:
+        return np.dtype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -149,8 +157,27 @@ class Signature:
             SignatureError: An input is missing, unknown, of the wrong shape or dtype, or the inputs
                 disagree on the batch size.
         """
+        if arrays.keys() != self._names:
+            self._check_names(arrays)
+        sizes = [spec.check(arrays[spec.name]) for spec in self.inputs]
+        if len(sizes) > 1 and len(set(sizes)) > 1:
+            raise self._explain_sizes(sizes)
+        return sizes[0]
+
+    @cached_property
+    def sole_floats(self) -> TensorSpec | None:
+        """The input of a model that takes nothing but floats of one shape, as most do; None for any other."""
+        spec = self.inputs[0]
+        is_plain = len(self.inputs) == 1 and spec.dtype in ("float32", "float64") and None not in spec.shape
+        return spec if is_plain and spec.shape else None
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return {spec.name for spec in self.inputs}
+
+    def _check_names(self, names: Iterable[str]) -> None:
         known = [spec.name for spec in self.inputs]
-        for name in arrays:
+        for name in names:
             if name not in known:
                 raise SignatureError(
                     f"The model has no input '{name}'. Inputs: {', '.join(known)}.{suggest(name, known)}",
@@ -158,23 +185,15 @@ class Signature:
                     received=name,
                 )
         for spec in self.inputs:
-            if spec.name not in arrays:
+            if spec.name not in names:
                 raise SignatureError(
-                    f"Input '{spec.name}' is missing; expected {spec}.",
-                    expected=str(spec),
-                    received="nothing",
+                    f"Input '{spec.name}' is missing; expected {spec}.", expected=str(spec), received="nothing"
                 )
-            spec.check(arrays[spec.name])
-        return _common_batch_size(known, [arrays[name] for name in known])
 
-
-def _common_batch_size(names: Sequence[str], arrays: Sequence[np.ndarray]) -> int:
-    sizes = [len(array) for array in arrays]
-    if len(set(sizes)) > 1:
-        received = ", ".join(f"{name}: {size}" for name, size in zip(names, sizes, strict=True))
-        raise SignatureError(
+    def _explain_sizes(self, sizes: Sequence[int]) -> SignatureError:
+        received = ", ".join(f"{spec.name}: {size}" for spec, size in zip(self.inputs, sizes, strict=True))
+        return SignatureError(
             f"The inputs disagree on the number of examples ({received}); send the same number for each.",
             expected="one batch size",
             received=received,
         )
-    return sizes[0]

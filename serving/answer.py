@@ -1,7 +1,7 @@
 """From what a request holds to what a model answers: one set of rules, whichever door the request came in by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from bmp.signature import Arrays, TensorSpec
@@ -9,11 +9,11 @@ from bmp.transforms import Columns, Field
 from bmp.transforms.labels import Ranked
 from serving.codec.json import Request
 from serving.codec.rows import count_examples, holds_rows, to_columns
+from serving.models.description import Description
 from serving.models.model import LoadedModel
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a model says to a batch.
 
     Args:
@@ -27,14 +27,14 @@ class Answer:
     top_k: list[Ranked] | None = None
 
 
-def inputs_of(model: LoadedModel) -> Sequence[TensorSpec | Field]:
+def inputs_of(model: Description) -> Sequence[TensorSpec | Field]:
     """Returns what a protocol of tensors says that a model takes: raw features where it takes them, else its inputs."""
     if model.features is not None and not model.takes_raw_tensors:
         return model.features.fields
     return model.asked.inputs
 
 
-def outputs_of(model: LoadedModel) -> Sequence[TensorSpec]:
+def outputs_of(model: Description) -> Sequence[TensorSpec]:
     """Returns what a model answers to `inputs_of`: of a text's next token only what comes after its end."""
     outputs = model.signature.outputs
     if model.features is None or model.signature.objective != "next_token":

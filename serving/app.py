@@ -1,4 +1,4 @@
-"""The Flask app: `gunicorn -c python:serving.gunicorn_conf "serving.app:create_app()"`."""
+"""The Flask app, for any WSGI server; ours is `gunicorn -c serving/gunicorn.conf.py`, which `bmp serve` runs."""
 
 import logging
 import os

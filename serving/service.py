@@ -9,12 +9,13 @@ from bmp.registry import Registry
 from bmp.registry.keys import PublicKeys
 from serving.batching import Policy
 from serving.models.control import Control, ControlError
+from serving.models.description import Description
 from serving.models.loader import Loader
 from serving.models.memory import Key
 from serving.models.model import LoadedModel
 from serving.models.quality import check_quality
 from serving.models.terms import Terms
-from serving.models.versions import UnloadedError, VersionState
+from serving.models.versions import Lineup, UnloadedError, VersionState
 
 __all__ = ["Service", "VersionState"]
 
@@ -105,6 +106,23 @@ class Service:
         """
         return sorted(self._loader.lineups)
 
+    def lineups(self) -> list[Lineup]:
+        """Returns every model as it is at this moment, by name; see `names`."""
+        lineups = self._loader.lineups
+        return [lineups[name] for name in sorted(lineups)]
+
+    def describe(self, name: str) -> Description:
+        """Returns what is known of a model at its default version; nothing is loaded for it.
+
+        Raises:
+            NotReadyError: The model is still loading, or could not be loaded.
+            NotFoundError: There is no such model, or no client wants it loaded.
+        """
+        finished, lineup = self._finished.is_set(), self._loader.lineups.get(name)
+        if lineup is None:
+            raise self._explain_missing(name, finished)
+        return lineup.describe()
+
     def versions(self, name: str) -> list[VersionState]:
         """Returns how each version of a model is doing that is served or shall be, by number.
 
@@ -128,12 +146,15 @@ class Service:
 
     # === What a request means ===
 
-    def sole_model(self) -> LoadedModel | None:
-        """Returns the model that requests without a name mean, or None where that is not decided."""
+    def sole_name(self) -> str | None:
+        """Returns the name of the model that requests without one mean, or None where that is not decided."""
         names = self._loader.names
-        if len(names) != 1 or not self._finished.is_set():
-            return None
-        model = self._loader.defaults.get(names[0])
+        return names[0] if len(names) == 1 and self._finished.is_set() else None
+
+    def sole_model(self) -> LoadedModel | None:
+        """Returns the model that requests without a name mean, or None where that is not decided or not in memory."""
+        name = self.sole_name()
+        model = None if name is None else self._loader.defaults.get(name)
         return None if model is None else self._use(model)
 
     def get(

@@ -15,7 +15,7 @@ from bmp.transforms.tabular import MinMax, Standardise
 from serving.answer import inputs_of
 from serving.codec.raw import make_examples
 from serving.codec.tensors import BYTES, datatype_of
-from serving.models.model import LoadedModel
+from serving.models.description import Description
 
 EXAMPLES_PATH = "/docs/examples"
 _TOP_K = 3
@@ -44,7 +44,7 @@ class Example(NamedTuple):
         return orjson.dumps(self.body)
 
 
-def list_examples(model: LoadedModel, *, named: bool) -> list[Example]:
+def list_examples(model: Description, *, named: bool) -> list[Example]:
     """Returns one request for each door that a model has.
 
     Args:
@@ -69,7 +69,7 @@ def list_examples(model: LoadedModel, *, named: bool) -> list[Example]:
     return examples
 
 
-def make_grpc_example(model: LoadedModel) -> Example:
+def make_grpc_example(model: Description) -> Example:
     """Returns a message for the Open Inference Protocol over gRPC, in the JSON form of protobuf."""
     values = _make_values(model)
     inputs = [_make_message(item, values[item.name]) for item in inputs_of(model)]
@@ -82,25 +82,25 @@ def example_path(name: str, door: str) -> str:
     return f"{EXAMPLES_PATH}/{name}/{door}.json"
 
 
-def has_labels(model: LoadedModel) -> bool:
+def has_labels(model: Description) -> bool:
     """Tells whether an answer can be said in words, as `:classify` does."""
     return bool(model.manifest.labels) and model.signature.objective != "regression"
 
 
-def is_number(model: LoadedModel) -> bool:
+def is_number(model: Description) -> bool:
     """Tells whether an answer is one number, as `:regress` has it."""
     shapes = [spec.shape for spec in model.signature.outputs]
     return model.signature.objective == "regression" and shapes in ([()], [(1,)])
 
 
-def _make_row(model: LoadedModel) -> Any:
+def _make_row(model: Description) -> Any:
     """Returns an example as a list of them holds it: a sole tensor or text needs no name."""
     values, features = _make_values(model), model.features
     has_value = features is None or model.takes_raw_tensors or features.fields[0].kind in _BARE
     return next(iter(values.values())) if has_value and len(values) == 1 else values
 
 
-def _make_values(model: LoadedModel) -> dict[str, Any]:
+def _make_values(model: Description) -> dict[str, Any]:
     """Returns an example in JSON's types, by input or raw feature."""
     preprocessing = model.preprocessing
     if preprocessing is None:
@@ -108,7 +108,7 @@ def _make_values(model: LoadedModel) -> dict[str, Any]:
     return {field.name: _make_feature(model, field, preprocessing) for field in preprocessing.fields}
 
 
-def _make_feature(model: LoadedModel, field: Field, preprocessing: Preprocessing) -> Any:
+def _make_feature(model: Description, field: Field, preprocessing: Preprocessing) -> Any:
     if field.kind in ("image", "audio"):
         return {"b64": base64.b64encode(make_examples([field])[field.name][0]).decode()}
     if field.kind == "text":

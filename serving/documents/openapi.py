@@ -27,7 +27,7 @@ from serving.documents.schemas import (
     list_of,
     object_of,
 )
-from serving.models.model import LoadedModel
+from serving.models.description import Description
 from serving.service import Service
 
 _DESCRIPTION = (
@@ -42,19 +42,22 @@ _RANKED = list_of(
 
 
 def describe_api(service: Service) -> dict[str, Any]:
-    """Returns the document in JSON's types.
+    """Returns the document in JSON's types, of all that is served: also of what is not in memory now.
 
     A path without a version is for the default one; each version that is served has paths of its own as well.
     """
-    models, named = service.models(), service.sole_model() is None
+    lineups, named = service.lineups(), service.sole_name() is None
+    served = [lineup for lineup in lineups if lineup.default is not None]
+    models = [lineup.describe() for lineup in served]
     paths = {**_describe_server(), **(_describe_predict(models, named=named) if models else {})}
-    for model in models:
+    for lineup, model in zip(served, models, strict=True):
         examples = {example.door: example for example in list_examples(model, named=named)}
-        paths |= {**_describe_model(model, "", examples), **describe_orders(model.name)}
-        for state in service.versions(model.name):
-            if state.state == "AVAILABLE":
-                version = service.get(model.name, state.number, wake=False)
-                paths |= _describe_model(version, f"/versions/{state.number}", examples if version is model else {})
+        paths |= _describe_model(model, "", examples)
+        for number, version in sorted(lineup.served.items()):
+            shown = examples if number == lineup.default else {}
+            paths |= _describe_model(version.description, f"/versions/{number}", shown)
+    for lineup in lineups:
+        paths |= describe_orders(lineup.name)
     return {
         "openapi": "3.1.0",
         "info": {"title": "bmp", "version": __version__, "description": _DESCRIPTION},
@@ -68,7 +71,7 @@ def describe_api(service: Service) -> dict[str, Any]:
 # === What models answer ===
 
 
-def _describe_predict(models: list[LoadedModel], *, named: bool) -> dict[str, Any]:
+def _describe_predict(models: list[Description], *, named: bool) -> dict[str, Any]:
     """Returns bmp's own door, which is one for all models."""
     bodies = [_describe_predict_body(model, named=named) for model in models]
     answers = [_describe_prediction(model) for model in models]
@@ -90,7 +93,7 @@ def _describe_predict(models: list[LoadedModel], *, named: bool) -> dict[str, An
     }
 
 
-def _describe_predict_body(model: LoadedModel, *, named: bool) -> Schema:
+def _describe_predict_body(model: Description, *, named: bool) -> Schema:
     rows = describe_rows(model)
     properties = {
         "x_test": {**rows, "description": "The examples."},
@@ -106,11 +109,11 @@ def _describe_predict_body(model: LoadedModel, *, named: bool) -> Schema:
     return {**body, "oneOf": [{"required": ["x_test"]}, {"required": ["instances"]}]}
 
 
-def _describe_prediction(model: LoadedModel) -> Schema:
+def _describe_prediction(model: Description) -> Schema:
     return object_of({"prediction": describe_answer(model), "top_k": _RANKED}, ["prediction"])
 
 
-def _describe_model(model: LoadedModel, version: str, examples: Mapping[str, Example]) -> dict[str, Any]:
+def _describe_model(model: Description, version: str, examples: Mapping[str, Example]) -> dict[str, Any]:
     """Returns what is below the path of a model, or of one of its versions.
 
     Args:

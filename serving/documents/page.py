@@ -1,6 +1,6 @@
 """The page for people: what each model takes and answers, commands to paste, and a form to try it; one HTML file."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from bmp import __version__
@@ -11,12 +11,17 @@ from serving.codec.raw import CONTENT_TYPES, JSON
 from serving.documents.examples import Example, example_path, list_examples, make_grpc_example
 from serving.documents.look import SCRIPT, STYLE
 from serving.documents.snippets import FILES, is_short, write_curl, write_file_curl, write_grpcurl, write_python
-from serving.models.model import LoadedModel
+from serving.models.description import Description
 from serving.models.quality import choose_variants
+from serving.models.versions import Lineup, VersionState
 from serving.service import Service
 
 _MAX_LABELS = 40
 _LINKS = {"/openapi.json": "OpenAPI", "/models": "models", "/metrics": "metrics", "/ready": "ready"}
+_ASLEEP = (
+    "What is not in memory is loaded for whoever asks for it. Until it is there, mostly within a second or two, the "
+    "answer is 503: ask again."
+)
 _KINDS = {
     "number": "a number",
     "category": "a category, as a string",
@@ -34,46 +39,53 @@ def write_page(service: Service, address: str, grpc_port: int | None = None) -> 
         address: How clients reach this server, such as `http://localhost:5000`.
         grpc_port: Where its gRPC doors are, if they are open.
     """
-    models = service.models()
-    names = "".join(_link(f"#{model.name}", model.name) for model in models)
+    lineups, named = service.lineups(), service.sole_name() is None
+    served = [lineup for lineup in lineups if lineup.default is not None]
+    names = "".join(_link(f"#{lineup.name}", lineup.name) for lineup in served)
     links = "".join(_link(path, name) for path, name in _LINKS.items())
-    named = service.sole_model() is None
-    sections = [_show_model(service, model, address, grpc_port, named=named) for model in models]
+    absent = _show_absent(lineups, service.failures())
+    sections = [_show_model(lineup, address, grpc_port, named=named) for lineup in served]
     nothing = '<p class="lead">No model is served yet; what is published appears here.</p>'
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>bmp: models served here</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style></head>\n<body>\n"
         f"<h1>bmp <small>{escape(__version__)}</small></h1>\n<nav>{links}</nav>\n"
-        f"{_show_absent(service)}{f'<nav>{names}</nav>' if len(models) > 1 else ''}\n"
-        f"{''.join(sections) or nothing}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"{absent}{f'<nav>{names}</nav>' if len(served) > 1 else ''}\n"
+        f"{''.join(sections) or ('' if absent else nothing)}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _show_absent(service: Service) -> str:
-    """Tells of what cannot answer now, and why."""
-    failures = service.failures()
+def _show_absent(lineups: Sequence[Lineup], failures: Mapping[str, str]) -> str:
+    """Tells of what cannot answer now, and why.
+
+    Args:
+        lineups: Of all models.
+        failures: The code of an error by model.
+    """
     lines = [
         f"<p><strong>{escape(name)}</strong> is not as the registry says: {escape(code)}. The log says more.</p>"
         for name, code in failures.items()
     ]
-    resting = sorted({*service.names()} - {model.name for model in service.models()} - failures.keys())
+    absent = [lineup for lineup in lineups if lineup.default is None and lineup.name not in failures]
+    resting = ", ".join(lineup.name for lineup in absent if lineup.rests)
+    loading = ", ".join(lineup.name for lineup in absent if not lineup.rests)
     if resting:
-        lines.append(f"<p>Not in memory now: {escape(', '.join(resting))}. Who asks for one has it loaded.</p>")
+        order = "<code>POST /v2/repository/models/NAME/load</code>"
+        lines.append(f"<p>Not loaded: {escape(resting)}. {order} has one loaded.</p>")
+    if loading:
+        lines.append(f"<p>Still loading: {escape(loading)}. It appears here once it can answer.</p>")
     return f'<div class="lead">{"".join(lines)}</div>\n' if lines else ""
 
 
-def _show_model(service: Service, model: LoadedModel, address: str, grpc_port: int | None, *, named: bool) -> str:
-    versions = [
-        f"{state.number}{''.join(f' ({alias})' for alias in state.aliases)}"
-        for state in service.versions(model.name)
-        if state.state == "AVAILABLE"
-    ]
+def _show_model(lineup: Lineup, address: str, grpc_port: int | None, *, named: bool) -> str:
+    model, versions = lineup.describe(), [state for state in lineup.states() if state.number in lineup.served]
     doors = [_show_example(model, example, address) for example in list_examples(model, named=named)]
     return "\n".join(
         [
             f'<section id="{escape(model.name)}">',
-            f"<h2>{escape(model.name)} <small>version {escape(', '.join(versions))}</small></h2>",
+            f"<h2>{escape(model.name)} <small>version {escape(', '.join(map(_name_version, versions)))}</small></h2>",
+            "" if all(map(_is_in_memory, versions)) else f'<p class="lead">{_ASLEEP}</p>',
             _write_pairs(_list_facts(model)),
             "<h3>Takes</h3>",
             _write_table(("name", "what", "shape of one"), map(_describe_item, inputs_of(model))),
@@ -89,7 +101,16 @@ def _show_model(service: Service, model: LoadedModel, address: str, grpc_port: i
     )
 
 
-def _list_facts(model: LoadedModel) -> Iterator[tuple[str, str]]:
+def _name_version(state: VersionState) -> str:
+    notes = ", ".join([*state.aliases, *([] if _is_in_memory(state) else ["not in memory"])])
+    return f"{state.number} ({notes})" if notes else f"{state.number}"
+
+
+def _is_in_memory(state: VersionState) -> bool:
+    return state.state == "AVAILABLE"
+
+
+def _list_facts(model: Description) -> Iterator[tuple[str, str]]:
     measured = model.variant.measured
     yield "objective", model.signature.objective.replace("_", " ")
     yield "variant", model.variant.name
@@ -118,7 +139,7 @@ def _show_labels(labels: Sequence[str]) -> str:
     return f'<h3>Labels</h3>\n<ul class="labels">{shown}{more}</ul>'
 
 
-def _show_example(model: LoadedModel, example: Example, address: str) -> str:
+def _show_example(model: Description, example: Example, address: str) -> str:
     path = example_path(model.name, example.door)
     text = escape(example.dump().decode()) if is_short(example) else ""
     opened = " open" if example.door == "predict" else ""
@@ -132,7 +153,7 @@ def _show_example(model: LoadedModel, example: Example, address: str) -> str:
     )
 
 
-def _show_files(model: LoadedModel, address: str) -> Iterator[str]:
+def _show_files(model: Description, address: str) -> Iterator[str]:
     """Shows how a file or a text is sent as it is."""
     sole = model.features.sole if model.features is not None else None
     if sole is None or sole.kind not in CONTENT_TYPES:
@@ -150,7 +171,7 @@ def _show_files(model: LoadedModel, address: str) -> Iterator[str]:
     )
 
 
-def _show_grpc(model: LoadedModel, address: str, port: int) -> str:
+def _show_grpc(model: Description, address: str, port: int) -> str:
     example = make_grpc_example(model)
     command = write_grpcurl(example, address, example_path(model.name, example.door), port)
     return (

@@ -16,7 +16,7 @@ from serving.documents.schemas import (
     list_of,
     object_of,
 )
-from serving.models.model import LoadedModel
+from serving.models.description import Description
 
 _BINARY = "application/octet-stream"
 _TEXT: Schema = {"type": "string"}
@@ -24,7 +24,7 @@ _ANY: Schema = {"type": "object"}
 _CLASSES = list_of(list_of({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 2, "maxItems": 2}))
 
 
-def describe_tfserving(model: LoadedModel, path: str, identity: str, examples: Mapping[str, Example]) -> dict[str, Any]:
+def describe_tfserving(model: Description, path: str, identity: str, examples: Mapping[str, Example]) -> dict[str, Any]:
     """Returns the paths of TensorFlow Serving's interface to a model, or to a version of it.
 
     Args:
@@ -61,7 +61,7 @@ def describe_tfserving(model: LoadedModel, path: str, identity: str, examples: M
     return paths
 
 
-def describe_inference(model: LoadedModel, path: str, identity: str, examples: Mapping[str, Example]) -> dict[str, Any]:
+def describe_inference(model: Description, path: str, identity: str, examples: Mapping[str, Example]) -> dict[str, Any]:
     """Returns the paths of the Open Inference Protocol to a model, or to a version of it; see `describe_tfserving`."""
     name, tag = model.name, INFERENCE
     body = object_of(
@@ -105,7 +105,7 @@ def describe_orders(name: str) -> dict[str, Any]:
     }
 
 
-def _describe_wanted(model: LoadedModel) -> Schema:
+def _describe_wanted(model: Description) -> Schema:
     """Returns the schema of an output that a request names."""
     parameters: Schema = {"binary_data": {"type": "boolean"}}
     if has_labels(model) and len(model.signature.outputs) == 1:
@@ -114,5 +114,5 @@ def _describe_wanted(model: LoadedModel) -> Schema:
     return object_of({"name": {"enum": names}, "parameters": object_of(parameters, [])}, ["name"])
 
 
-def _show(example: Example | None, model: LoadedModel) -> dict[str, Any]:
+def _show(example: Example | None, model: Description) -> dict[str, Any]:
     return {} if example is None else {"examples": {model.name: show_example(example, model.name)}}

@@ -11,14 +11,14 @@ from bmp.transforms import Field
 from serving.answer import inputs_of, outputs_of
 from serving.codec.rows import Features
 from serving.codec.tensors import BYTES, datatype_of
-from serving.models.model import LoadedModel
+from serving.models.description import Description
 
 Schema = dict[str, Any]
 _MAX_COUNTED = 64
 """Sizes above it are told in words alone: tools that make up examples would fill them in."""
 
 
-def describe_rows(model: LoadedModel) -> Schema:
+def describe_rows(model: Description) -> Schema:
     """Returns the schema of a list of examples; of several inputs, each by name."""
     features = model.features
     if features is not None and not model.takes_raw_tensors:
@@ -29,14 +29,14 @@ def describe_rows(model: LoadedModel) -> Schema:
     return list_of(object_of({spec.name: describe_tensor(spec) for spec in specs}))
 
 
-def describe_flat_examples(model: LoadedModel) -> Schema:
+def describe_flat_examples(model: Description) -> Schema:
     """Returns the schema of examples as TensorFlow Serving's `:classify` has them: an object each, tensors flat."""
     values = {item.name: _describe_flat(item) for item in inputs_of(model)}
     required = [name for name in values if model.features is None or name not in model.features.optional]
     return list_of(object_of(values, required))
 
 
-def describe_answer(model: LoadedModel, *, by_row: bool = False) -> Schema:
+def describe_answer(model: Description, *, by_row: bool = False) -> Schema:
     """Returns the schema of what a model answers: one batch, or an object of batches by output.
 
     Args:
@@ -62,7 +62,7 @@ def describe_tensor(spec: TensorSpec | Field) -> Schema:
     return schema
 
 
-def describe_input_tensors(model: LoadedModel) -> Schema:
+def describe_input_tensors(model: Description) -> Schema:
     """Returns the schema of `inputs` of the Open Inference Protocol: one tensor for each input, in any order."""
     items = inputs_of(model)
     tensors = [_describe_named_tensor(item.name, _datatype(item), len(item.shape), item) for item in items]
@@ -70,7 +70,7 @@ def describe_input_tensors(model: LoadedModel) -> Schema:
     return {"type": "array", "items": schema, "minItems": 1, "maxItems": len(tensors)}
 
 
-def describe_output_tensors(model: LoadedModel) -> Schema:
+def describe_output_tensors(model: Description) -> Schema:
     """Returns the schema of `outputs` of an answer of the Open Inference Protocol."""
     tensors = [
         {

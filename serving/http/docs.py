@@ -40,8 +40,8 @@ def build_docs_door(service: Service, grpc_port: int | None = None) -> Blueprint
 
     @door.get(f"{EXAMPLES_PATH}/<name>/<door>.json")
     def example(name: str, door: str) -> Response:
-        model = service.get(name)
-        examples = [*list_examples(model, named=service.sole_model() is None), make_grpc_example(model)]
+        model = service.describe(name)
+        examples = [*list_examples(model, named=service.sole_name() is None), make_grpc_example(model)]
         found = next((example for example in examples if example.door == door), None)
         if found is None:
             known = ", ".join(example.door for example in examples)

@@ -13,6 +13,7 @@ from bmp.registry.keys import PublicKeys
 from bmp.registry.watch import Stamp, look
 from serving.batching import Policy
 from serving.metrics import meters
+from serving.models.description import read_description
 from serving.models.memory import Budget, Key, Scales
 from serving.models.model import LoadedModel
 from serving.models.retries import Retries
@@ -197,7 +198,8 @@ class Loader:
             manifest = version.read_manifest()
             key = Key(name, number, manifest.recommended)
             if starting and self._is_full_for(key, manifest):
-                self._put(self.lineups[name].offer(number, Served(manifest, version.manifest_sha256)))
+                served = Served(read_description(name, number, manifest), version.manifest_sha256)
+                self._put(self.lineups[name].offer(number, served))
                 _log.info("%s is loaded once it is asked for: those before it take BMP_MEMORY_MB", subject)
                 return
             spared = [each for each in self._held() if each.name == name]  # the old one goes once this one answers

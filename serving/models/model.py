@@ -2,27 +2,25 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from bmp.artifact.manifest import Manifest, Variant, check_file
+from bmp.artifact.manifest import check_file
 from bmp.artifact.samples import SAMPLES_FILE, Samples, read_samples
 from bmp.errors import ArtifactError, DataError, RequestError
 from bmp.registry import Version
-from bmp.signature import Arrays, Signature, TensorSpec
-from bmp.transforms import Columns, Field, Preprocessing
+from bmp.signature import Arrays, TensorSpec
+from bmp.transforms import Columns, Field
 from bmp.transforms.image import MAX_PIXELS
 from bmp.transforms.labels import Ranked, last_tokens, rank_binary, top_k
 from bmp.transforms.tokens import PADDING
 from serving import deadline
 from serving.batching import Batcher, Plan, Policy, Together, Work, make_plan
-from serving.codec.npy import NPY
-from serving.codec.raw import JSON, content_types, count_pixels, make_examples
-from serving.codec.rows import Features
+from serving.codec.raw import count_pixels, make_examples
 from serving.engines import ENGINES, Engine, check_saved_model, engine_for
+from serving.models.description import Description, read_preprocessing
 
 _MAX_BATCH_BYTES = 256 * 2**20
 """Of the tensors that one request becomes, and of those it is answered with: a short text may be a long answer."""
@@ -31,63 +29,19 @@ _MAX_ROWS = 100_000
 """Of raw features, each of which is read by itself."""
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A version that answers requests.
+@dataclass(frozen=True, eq=False)
+class LoadedModel(Description):
+    """A version that answers requests, in the variant that its engine runs.
 
     Args:
-        name: Of the model.
-        version: Its number.
-        manifest: Of the version.
-        variant: Which of its variants the engine runs.
-        signature: What the engine takes and returns.
         engine: Runs the model.
         together: Runs requests on it that are gathered.
         batcher: Gathers those of threads.
-        preprocessing: From raw features to the inputs; None where clients send ready tensors.
-        example: One of the version's samples, for whoever wants to see what goes in and what comes out.
     """
 
-    name: str
-    version: int
-    manifest: Manifest
-    variant: Variant
-    signature: Signature
     engine: Engine
     together: Together
     batcher: Batcher
-    preprocessing: Preprocessing | None = None
-    example: Samples = field(default_factory=lambda: Samples({}, {}, None), compare=False)
-
-    @cached_property
-    def features(self) -> Features | None:
-        """The raw features that clients may send in place of tensors."""
-        return None if self.preprocessing is None else Features.of(self.preprocessing)
-
-    @cached_property
-    def asked(self) -> Signature:
-        """What tensors in a request are: the raw features where all of these are tensors, else the model's inputs.
-
-        Raw features and inputs may look alike, such as numbers before and after they are standardised; what a person
-        has are the raw ones.
-        """
-        if not self.takes_raw_tensors:
-            return self.signature
-        assert self.preprocessing is not None
-        raw = tuple(
-            TensorSpec(field.name, field.dtype, field.shape, field.vocabulary) for field in self.preprocessing.fields
-        )
-        return replace(self.signature, inputs=raw)
-
-    @cached_property
-    def takes_raw_tensors(self) -> bool:
-        """Whether tensors in a request go through transforms."""
-        transforms = self.preprocessing
-        return (
-            transforms is not None
-            and bool(transforms.steps)
-            and all(field.kind == "tensor" for field in transforms.fields)
-        )
 
     @property
     def plan(self) -> Plan:
@@ -108,12 +62,6 @@ class LoadedModel:
         """
         limit = min(self.max_examples, _max_examples(self.signature.inputs))
         return limit if self.takes_raw_tensors else min(limit, _MAX_ROWS)
-
-    @cached_property
-    def content_types(self) -> tuple[str, ...]:
-        """What a body of `POST /predict` may come as."""
-        takes_array = len(self.asked.inputs) == 1 and (self.features is None or self.takes_raw_tensors)
-        return (JSON, *content_types(self.features), *([NPY] if takes_array else []))
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Checks a batch of the model's inputs against the signature and runs it, with others where that pays.
@@ -240,21 +188,10 @@ class LoadedModel:
         rank = rank_binary if self.signature.objective == "binary" else top_k
         return rank(probabilities, self.manifest.labels, k)
 
-    def describe(self) -> dict[str, Any]:
-        """Returns what a client needs to know, in JSON's types."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "signature": self.manifest.signature,
-            "objective": self.signature.objective,
-            "labels": self.manifest.labels,
-            "features": [] if self.features is None else self.features.describe(),
-            "transforms": [] if self.preprocessing is None else [step.kind for step in self.preprocessing.steps],
-            "content_types": list(self.content_types),
-            "variant": self.variant.name,
-            "metrics": self.variant.measured.model_dump(),
-            "created": self.manifest.created.isoformat(),
-        }
+    def outline(self) -> Description:
+        """Returns what stays known of the version when it is unloaded, of its recommended variant."""
+        known = {each.name: getattr(self, each.name) for each in fields(Description)}
+        return Description(**{**known, "variant": self.manifest.variant(self.manifest.recommended)})
 
 
 def load_model(
@@ -276,7 +213,7 @@ def load_model(
         InferenceError: It answers one of them with NaN or infinity.
     """
     manifest = version.read_manifest()
-    signature, preprocessing = manifest.parsed_signature(), _read_preprocessing(manifest)
+    signature, preprocessing = manifest.parsed_signature(), read_preprocessing(manifest)
     chosen = manifest.variant(variant or manifest.recommended)
     file = chosen.file
     if file is None:
@@ -307,11 +244,11 @@ def load_model(
         manifest,
         chosen,
         signature,
+        preprocessing,
+        _first_of(published),
         engine,
         together,
         Batcher(together, policy),
-        preprocessing,
-        _first_of(published),
     )
 
 
@@ -322,30 +259,6 @@ def _first_of(samples: Samples) -> Samples:
         for each in (samples.inputs, samples.outputs, samples.raw)
     )
     return Samples(inputs, outputs, None, raw)
-
-
-def _read_preprocessing(manifest: Manifest) -> Preprocessing | None:
-    """Returns the transforms of a model that takes raw features, None for one that takes tensors alone.
-
-    Raises:
-        ArtifactError: They do not lead to the model's inputs.
-    """
-    preprocessing = manifest.parsed_preprocessing()
-    if preprocessing is None or not preprocessing.steps:
-        return None
-    if not preprocessing.is_fitted:
-        raise ArtifactError(f"The manifest of '{manifest.name}' holds transforms that were never fitted.")
-    found, wanted = (
-        {spec.name: (spec.dtype, spec.shape) for spec in specs}
-        for specs in (preprocessing.outputs, manifest.parsed_signature().inputs)
-    )
-    if found != wanted:
-        raise ArtifactError(
-            f"The transforms of '{manifest.name}' do not lead to the inputs of its signature.",
-            expected=str(wanted),
-            received=str(found),
-        )
-    return preprocessing
 
 
 def _max_examples(specs: Iterable[TensorSpec]) -> int:

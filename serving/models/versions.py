@@ -9,6 +9,7 @@ from weakref import ReferenceType, ref
 from bmp.artifact.manifest import Manifest
 from bmp.errors import BmpError, NotFoundError, NotReadyError, suggest
 from bmp.registry.reader import PRODUCTION
+from serving.models.description import Description
 from serving.models.memory import Key
 from serving.models.model import LoadedModel
 from serving.models.quality import choose_variants
@@ -87,16 +88,21 @@ class Served:
     """A version that answers requests: at once with what is in memory, and with the rest once it is loaded again.
 
     Args:
-        manifest: Of it.
-        digest: SHA-256 of that, by which it differs from another version of the same number.
+        description: Of it, whether or not it is in memory.
+        digest: SHA-256 of its manifest, by which it differs from another version of the same number.
         models: By variant: those in memory.
         failed: By variant: code of the error that kept it from being loaded when it was asked for.
     """
 
-    manifest: Manifest
+    description: Description
     digest: str | None
     models: Mapping[str, LoadedModel] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the version."""
+        return self.description.manifest
 
     @cached_property
     def variants(self) -> dict[str, str]:
@@ -183,7 +189,7 @@ class Lineup:
         """Returns it with one more version or variant of one; default and aliases move in `see`."""
         served = self.served.get(number)
         if served is None or served.digest != digest:
-            served = Served(model.manifest, digest)
+            served = Served(model.outline(), digest)
         variant = model.variant.name
         failed = {each: code for each, code in served.failed.items() if each != variant}
         return self.offer(number, replace(served, models={**served.models, variant: model}, failed=failed))
@@ -270,6 +276,17 @@ class Lineup:
         if model is None:
             raise self._explain_unloaded(Key(self.name, number, variant))
         return model
+
+    def describe(self) -> Description:
+        """Returns the default version as it is known; it need not be in memory.
+
+        Raises:
+            NotReadyError: It is not loaded yet, or could not be loaded.
+            NotFoundError: No client wants it loaded.
+        """
+        if self.default is None:
+            raise self._explain_missing(self.published.default)
+        return self.served[self.default].description
 
     def states(self) -> list[VersionState]:
         """Returns how each version is doing that is served, shall be served or was served just now, by number."""

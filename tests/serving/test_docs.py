@@ -1,12 +1,14 @@
 """The page for people: in a real browser, and pasted into a shell."""
 
+import base64
 import html
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,18 @@ import pytest
 from browser import Page, find_browser, open_browser
 from conftest import Server, find_free_port
 from google.protobuf import json_format
-from raw_models import build_model, export, make_columns, make_png, publish_models
+from raw_models import build_model, export, make_columns, make_png, make_text, make_wav, publish_models
 
 from bmp.registry import Registry
 from bmp.signature import Signature, TensorSpec
-from bmp.transforms import Field, Preprocessing, build_steps
+from bmp.transforms import Columns, Field, Preprocessing, build_steps
 from serving.documents.page import write_page
+from serving.documents.snippets import FILES
 from serving.grpc.messages import message_type
+from serving.models.model import LoadedModel, load_model
 from serving.service import Service
 
+MODELS = ("passengers", "photos", "reviews", "clips", "wide", "evil")
 EVIL = "</textarea><script>document.title = 'taken'</script>\"'<img src=x onerror=alert(1)>&amp;$(touch taken)"
 GRPC_PORT = find_free_port()
 WIDE = 400  # numbers: too many to paste
@@ -32,9 +37,9 @@ WIDE = 400  # numbers: too many to paste
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """Models of a table, a text and an image, one too wide to be pasted, and one whose maker means harm."""
+    """Models of a table, an image, a text and a sound, one too wide to be pasted, and one whose maker means harm."""
     root = tmp_path_factory.mktemp("docs")
-    publish_models(root, ["passengers", "photos"])
+    publish_models(root, ["passengers", "photos", "reviews", "clips"])
     registry = Registry(root / "registry")
     wide = (Field("x", "tensor", "float32", (WIDE,)),)
     publish(registry, root / "wide", wide, (), ("no", "yes"))
@@ -91,7 +96,7 @@ def test_every_form_gets_an_answer(page: Page) -> None:
         """[...document.querySelectorAll("form:has(textarea)")]
            .map(form => [form.closest("section").id, form.dataset.path])"""
     )
-    assert len(forms) == 4 * 4
+    assert len(forms) == 4 * len(MODELS)
     for model, path in forms:
         said = send(page, model, path)
         assert re.match(rf"200 in \d+\.\d ms, from {model}/1\n", said), (model, path, said)
@@ -119,16 +124,121 @@ def test_page_is_no_wider_than_the_screen(page: Page, width: int) -> None:
     assert page.run("document.documentElement.scrollWidth") <= width
 
 
-def test_commands_work_when_pasted(docs_server: Server, tmp_path: Path) -> None:
-    text = docs_server.get("/docs").text
-    codes = [html.unescape(code) for code in re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)]
-    commands = [code for code in codes if code.startswith("curl") and "@picture" not in code and "grpcurl" not in code]
-    programs = [code for code in codes if code.startswith("import requests")]
-    assert len(commands) == len(programs) == 4 * 4
-    for command in commands:
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=30)
-        assert "error" not in json.loads(done.stdout), (command, done)
+# === Commands ===
+
+
+@pytest.fixture(scope="module")
+def models(registry: Registry) -> dict[str, LoadedModel]:
+    """What the server serves, in this process."""
+    return {name: load_model(registry.resolve(name)) for name in MODELS}
+
+
+def find_codes(server: Server, model: str, program: str) -> list[tuple[str, str]]:
+    """Returns the codes that the page shows for a model and a program, each with the door that it stands under."""
+    _, _, rest = server.get("/docs").text.partition(f'<section id="{model}">')
+    found, wanted = [], re.compile(f'<p class="dim">{program}</p><pre>(.*?)</pre>', re.DOTALL)
+    for door in rest.partition("</section>")[0].split("<summary>")[1:]:
+        found += [(door.partition(" <code>")[0], html.unescape(code)) for code in wanted.findall(door)]
+    return found
+
+
+def paste(command: str, directory: Path) -> Any:
+    """Runs a command in a shell, and returns the JSON that it prints."""
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=directory, timeout=30)
+    assert done.returncode == 0, (command, done.stderr)
+    return json.loads(done.stdout)
+
+
+def find_out(model: LoadedModel, values: Any) -> list[float]:
+    """Returns what a model itself says to one example, as JSON has it."""
+    if model.features is None:
+        (outputs,) = model.predict({"x": np.array([values], np.float32)}).values()
+    else:
+        (outputs,) = model.predict_raw(read_columns(model.features.fields, values)).values()
+    return outputs[0].tolist()
+
+
+def read_columns(fields: Sequence[Field], values: Any) -> Columns:
+    if len(fields) == 1:
+        values = {fields[0].name: values}
+    columns: Columns = {}
+    for field in fields:
+        value = values[field.name]
+        column = np.empty(1, object)
+        column[0] = base64.b64decode(value["b64"]) if isinstance(value, dict) else value
+        columns[field.name] = column.astype(np.float32) if field.kind == "number" else column
+    return columns
+
+
+def read_answer(answer: Any) -> list[float]:
+    """Returns the numbers of an answer, whichever protocol it has come by."""
+    if "outputs" in answer:
+        return answer["outputs"][0]["data"]
+    (row,) = answer["prediction"] if "prediction" in answer else answer["predictions"]
+    return row
+
+
+def list_labels(model: LoadedModel, outputs: list[float]) -> dict[str, float]:
+    """Returns how likely each label is."""
+    if model.signature.objective == "binary":
+        outputs = [1 - outputs[0], outputs[0]]
+    return dict(zip(model.manifest.labels, outputs, strict=True))
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: make tools")
+
+
+@needs_curl
+@pytest.mark.parametrize("name", MODELS)
+def test_curl_gets_what_the_model_says(
+    name: str, docs_server: Server, models: dict[str, LoadedModel], tmp_path: Path
+) -> None:
+    model = models[name]
+    example = docs_server.get(f"/docs/examples/{name}/predict.json").json()["instances"][0]
+    expected = find_out(model, example)
+    labels = list_labels(model, expected)
+    doors = {title: paste(command, tmp_path) for title, command in find_codes(docs_server, name, "curl")}
+    plain = ("bmp", "TensorFlow Serving", "Open Inference Protocol")
+    assert sorted(doors) == sorted((*plain, "TensorFlow Serving, classify"))
+    for title in plain:
+        assert read_answer(doors[title]) == pytest.approx(expected, abs=1e-6), title
+    (classes,) = doors["TensorFlow Serving, classify"]["results"]
+    assert dict(classes) == pytest.approx(labels, abs=1e-6)
+    (ranked,) = doors["bmp"]["top_k"]
+    likeliest = sorted(labels, key=labels.__getitem__, reverse=True)[: len(ranked)]
+    assert [each["label"] for each in ranked] == likeliest and len(ranked) == min(3, len(labels))
+    assert [each["probability"] for each in ranked] == pytest.approx([labels[each] for each in likeliest], abs=1e-6)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_curl
+@pytest.mark.parametrize(
+    ("name", "media_type", "make"),
+    [
+        ("photos", "image/png", make_png),
+        ("photos", "image/jpeg", lambda random: make_png(random, "JPEG")),
+        ("reviews", "text/plain", make_text),
+        ("clips", "audio/wav", make_wav),
+    ],
+)
+def test_curl_sends_a_file_as_it_is(
+    name: str,
+    media_type: str,
+    make: Callable[[np.random.Generator], Any],
+    docs_server: Server,
+    models: dict[str, LoadedModel],
+    tmp_path: Path,
+) -> None:
+    content = make(np.random.default_rng(1))
+    (tmp_path / FILES[media_type]).write_bytes(content.encode() if isinstance(content, str) else content)
+    (command,) = [code for _, code in find_codes(docs_server, name, media_type)]
+    expected = find_out(models[name], content)
+    assert read_answer(paste(command, tmp_path)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_programs_work_when_pasted(docs_server: Server, tmp_path: Path) -> None:
+    programs = [code for name in MODELS for _, code in find_codes(docs_server, name, "Python")]
+    assert len(programs) == 4 * len(MODELS)
     together = "\n".join(programs)
     done = subprocess.run([sys.executable, "-c", together], capture_output=True, text=True, cwd=tmp_path, timeout=30)
     assert done.returncode == 0 and done.stdout.count("{") >= len(programs), done.stderr
@@ -137,7 +247,7 @@ def test_commands_work_when_pasted(docs_server: Server, tmp_path: Path) -> None:
 def test_messages_for_grpc_are_answered(docs_server: Server) -> None:
     text = html.unescape(docs_server.get("/docs").text)
     with grpc.insecure_channel(f"127.0.0.1:{GRPC_PORT}") as channel:
-        for model in ("passengers", "photos", "wide", "evil"):
+        for model in MODELS:
             path = f"/docs/examples/{model}/grpc.json"
             body = docs_server.get(path)
             assert (f"{docs_server.url}{path} |" if model == "wide" else shlex.quote(body.text)) in text
@@ -145,14 +255,6 @@ def test_messages_for_grpc_are_answered(docs_server: Server) -> None:
             ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             answer = message_type("inference.ModelInferResponse").FromString(ask(message.SerializeToString(), 20))
             assert (answer.model_name, len(answer.outputs)) == (model, 1)
-
-
-def test_files_are_sent_as_they_are(docs_server: Server, tmp_path: Path) -> None:
-    text = docs_server.get("/docs").text
-    (tmp_path / "picture.png").write_bytes(make_png(np.random.default_rng(1)))
-    (command,) = [html.unescape(code) for code in re.findall("<pre>(.*?)</pre>", text) if "@picture.png" in code]
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=30)
-    assert len(json.loads(done.stdout)["prediction"]) == 1, done
 
 
 def test_policy_allows_the_page_alone(docs_server: Server) -> None:
