@@ -88,11 +88,13 @@ class Settings(BaseModel):
     """How long requests in flight may take after the server was asked to stop."""
     keep_alive_s: int = Field(15, ge=0)
     """How long an idle connection is kept."""
+    access_log: str | None = Field(None, min_length=1)
+    """A file that gets a line for each request over HTTP, or `-` for the standard output. By default there is none."""
     log_level: str = Field("info", pattern="^(debug|info|warning|error|critical)$")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Reads the BMP_* variables, and looks whether the keys that they name are there.
+        """Reads the BMP_* variables, and looks whether the files that they name can be used.
 
         Raises:
             ConfigError: A variable is unknown or has a value that cannot be used.
@@ -114,6 +116,7 @@ class Settings(BaseModel):
             reason = problem["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{name} is '{problem['input']}': {reason}.") from error
         settings.read_keys()
+        settings.check_access_log()
         return settings
 
     def read_keys(self) -> PublicKeys | None:
@@ -128,6 +131,22 @@ class Settings(BaseModel):
             return read_public_keys(self.require_signature)
         except ConfigError as error:
             raise ConfigError(f"{PREFIX}REQUIRE_SIGNATURE: {error}") from error
+
+    def check_access_log(self) -> None:
+        """Makes the file of the access log, unless it is there.
+
+        Raises:
+            ConfigError: It cannot be written to.
+        """
+        if self.access_log is None or self.access_log == "-":
+            return
+        try:
+            Path(self.access_log).open("ab").close()
+        except OSError as error:
+            raise ConfigError(
+                f"{PREFIX}ACCESS_LOG: '{self.access_log}' cannot be written to: {error.strerror or error}. Name a file "
+                "in a directory that is there, or - for the standard output."
+            ) from error
 
     def to_environ(self) -> dict[str, str]:
         """Returns the variables that `from_environ` reads the same settings from."""

@@ -21,6 +21,7 @@ from bmp.objectives import OBJECTIVES
 from bmp.registry import Registry
 from bmp.transforms import TRANSFORMS
 from bmp.transforms.steps import read_step
+from serving.settings import Settings
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -66,6 +67,7 @@ def read_table(heading: str) -> dict[str, list[str]]:
         ("`model.build`", MODELS),
         ("recipe", list_recipes()),
         ("`--format`", FORMATS),
+        ("setting", [f"BMP_{name.upper()}" for name in Settings.model_fields]),
     ],
 )
 def test_tables_leave_nothing_out(heading: str, names: Iterable[str]) -> None:

@@ -41,12 +41,21 @@ from bmp.errors import ConfigError
     type=click.IntRange(1),
     help="MiB of models in a process; the least recently used are unloaded beyond that.  [no limit]",
 )
-def serve_command(models: tuple[str, ...], registry: str, host: str, port: int, **options: int | float | None) -> None:
-    """Serve published models over HTTP.
+@click.option(
+    "--access-log",
+    envvar="BMP_ACCESS_LOG",
+    metavar="FILE",
+    help="Write a line for each request over HTTP to this file; - is the standard output.  [none]",
+)
+def serve_command(
+    models: tuple[str, ...], registry: str, host: str, port: int, **options: int | float | str | None
+) -> None:
+    """Serve published models over HTTP, and over gRPC with --grpc-port.
 
-    Each at the version its alias "production" names, or else the newest. POST /predict answers; GET /models,
-    /ready and /health tell about the server. What is published while it runs is served as well, the first model of an
-    empty registry too. Every option is also an environment variable, BMP_PORT for example.
+    Each at the version its alias "production" names, or else the newest. POST /predict answers; GET /docs is a page
+    that shows how to ask each model; GET /models, /ready and /health tell about the server. What is published while it
+    runs is served as well, the first model of an empty registry too. Every option is also an environment variable,
+    BMP_PORT for example, and README.md lists more of them.
     """
     models = models or tuple(name for name in os.environ.get("BMP_MODELS", "").split(",") if name)
     greeting = _look_for(models, registry)

@@ -27,6 +27,7 @@ def test_environment_is_read_and_other_variables_are_left_alone() -> None:
         Settings(),
         Settings(models=("a",), port=1, threads=4, registry=Path("x"), reload=False, versions="all"),
         Settings(trust=("a", "b"), memory_mb=5, variants="all", model_control="explicit", control_file=Path("x")),
+        Settings(access_log="-", slo_p99_ms=2.5),
     ],
 )
 def test_round_trip(settings: Settings) -> None:
@@ -49,6 +50,9 @@ def test_round_trip(settings: Settings) -> None:
         ({"BMP_MEMORY_MB": "0"}, "BMP_MEMORY_MB is '0'"),
         ({"BMP_MODEL_CONTROL": "poll"}, "BMP_MODEL_CONTROL is 'poll'"),
         ({"BMP_VARIANTS": "best"}, "BMP_VARIANTS is 'best'"),
+        ({"BMP_ACCESS_LOG": ""}, "BMP_ACCESS_LOG is ''"),
+        ({"BMP_ACCESS_LOG": "/nowhere/x.log"}, "BMP_ACCESS_LOG: '/nowhere/x.log' cannot be written to: No such file"),
+        ({"BMP_ACCESS_LOG": "/"}, "BMP_ACCESS_LOG: '/' cannot be written to: Is a directory. Name a file in"),
         ({"BMP_RELOAD": "perhaps"}, "BMP_RELOAD is 'perhaps'"),
         ({"BMP_VERSIONS": "latest"}, "BMP_VERSIONS is 'latest': it is no policy; expected served, all, or latest:N"),
         ({"BMP_VERSIONS": "latest:0"}, "BMP_VERSIONS is 'latest:0'"),
