@@ -10,7 +10,6 @@ from bmp.artifact.manifest import (
     Imported,
     Lineage,
     Manifest,
-    Measurement,
     Variant,
     check_file,
     check_files,
@@ -21,18 +20,10 @@ from bmp.artifact.manifest import (
 )
 from bmp.errors import ArtifactError
 from bmp.signature import Signature, TensorSpec
+from tests.measurements import make_measurement
 
 SIGNATURE = Signature((TensorSpec("image", "float32", (8, 8)),), (TensorSpec("probabilities", "float32", (2,)),))
-MEASURED = Measurement(
-    validation_score=0.98,
-    test_score=1 / 3,
-    max_abs_diff=1e-7,
-    sparsity=0.8,
-    size_bytes=100,
-    gzip_bytes=50,
-    latency_batch1_ms=0.01,
-    latency_batch32_ms=0.1,
-)
+MEASURED = make_measurement(0.98, test_score=1 / 3, max_abs_diff=1e-7, sparsity=0.8, latency_batch1_ms=0.01)
 
 
 @pytest.fixture

@@ -5,17 +5,18 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant
+from bmp.artifact.manifest import Lineage, Manifest, Variant
 from bmp.artifact.table import build_table, explain_verdicts, say_metrics, to_rows
+from tests.measurements import make_measurement
 
 NAMES = ("float32", "prune-0.8", "int8", "channels-0.5_two_of_four_cluster-16_int8")
 VERDICTS = ("passed", "refused: validation accuracy 0.9 is 0.0800 under", "passed", "recommended: the smallest of 3")
 
 
 def make_manifest(size_bytes: int, latency_ms: float, name: str = "digits") -> Manifest:
-    measured = Measurement(
+    measured = make_measurement(
+        0.98765,
         validation_score=1.0,
-        test_score=0.98765,
         test_metrics={"accuracy": 0.98765, "f1": 0.5},
         max_abs_diff=0.01,
         sparsity=0.8,

@@ -11,7 +11,6 @@ from bmp.artifact.manifest import (
     MANIFEST_FILE,
     Lineage,
     Manifest,
-    Measurement,
     Variant,
     digest_file,
     digest_files,
@@ -21,6 +20,7 @@ from bmp.cli import main, transfer
 from bmp.cli.options import print_rows
 from bmp.registry import Registry
 from bmp.signature import Signature, TensorSpec
+from tests.measurements import make_measurement
 
 
 @pytest.fixture(autouse=True)
@@ -33,17 +33,8 @@ def make_artifact(directory, score=0.9, epochs=3, parent=None, size=6, labels=("
     (directory / "bmp").mkdir(parents=True)
     (directory / "model.tflite").write_bytes(b"tflite" + bytes([epochs]))
     (directory / "bmp" / "recipe.yaml").write_text(yaml.safe_dump({"seed": 7, "train": {"epochs": epochs}}))
-    measured = Measurement(
-        validation_score=score,
-        test_score=score,
-        test_metrics={"accuracy": score},
-        max_abs_diff=0,
-        sparsity=0,
-        size_bytes=7,
-        gzip_bytes=5,
-        latency_batch1_ms=0.25,
-        latency_batch32_ms=2.5,
-    )
+    figures = {"size_bytes": 7, "gzip_bytes": 5, "latency_batch1_ms": 0.25, "latency_batch32_ms": 2.5}
+    measured = make_measurement(score, test_metrics={"accuracy": score}, **figures)
     inputs, outputs = (TensorSpec("image", "float32", (size,)),), (TensorSpec("probabilities", "float32", (2,)),)
     manifest = Manifest(
         schema_version=1,

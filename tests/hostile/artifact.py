@@ -14,7 +14,6 @@ from bmp.artifact.manifest import (
     MANIFEST_FILE,
     Lineage,
     Manifest,
-    Measurement,
     Variant,
     digest_file,
     digest_files,
@@ -24,6 +23,7 @@ from bmp.artifact.samples import Samples, write_samples
 from bmp.signature import Signature
 from tests.artifact.guard.litert_by_hand import SIGNATURE, make_model, pack
 from tests.hostile import h5_files
+from tests.measurements import make_measurement
 
 Document = dict[str, Any]
 
@@ -66,16 +66,7 @@ def _digest_plain(directory: Path) -> dict[str, Any]:
 
 
 def _describe(files: dict[str, Any], signature: Signature = SIGNATURE) -> Manifest:
-    measured = Measurement(
-        validation_score=0.9,
-        test_score=0.9,
-        max_abs_diff=0,
-        sparsity=0,
-        size_bytes=1,
-        gzip_bytes=1,
-        latency_batch1_ms=1,
-        latency_batch32_ms=1,
-    )
+    measured = make_measurement()
     return Manifest(
         schema_version=1,
         name="model",

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
+from bmp.artifact.manifest import Lineage, Manifest, Variant, digest_files, write_manifest
+from tests.measurements import make_measurement
 
 
 def make_artifact(directory: Path, content: bytes = b"model", parent_version: int | None = None) -> Path:
@@ -11,16 +12,7 @@ def make_artifact(directory: Path, content: bytes = b"model", parent_version: in
     (directory / "variants").mkdir(parents=True)
     (directory / "model.tflite").write_bytes(content)
     (directory / "variants" / "float32.tflite").write_bytes(content * 2)
-    measured = Measurement(
-        validation_score=0.9,
-        test_score=0.9,
-        max_abs_diff=0,
-        sparsity=0,
-        size_bytes=1,
-        gzip_bytes=1,
-        latency_batch1_ms=1,
-        latency_batch32_ms=1,
-    )
+    measured = make_measurement()
     manifest = Manifest(
         schema_version=1,
         name="digits",

@@ -9,7 +9,6 @@ from bmp.artifact.manifest import (
     Imported,
     Lineage,
     Manifest,
-    Measurement,
     PromiseEntry,
     Variant,
     digest_files,
@@ -20,6 +19,7 @@ from bmp.registry.card import build_card
 from bmp.registry.request import build_request
 from bmp.registry.version import Version
 from bmp.signature import Signature, TensorSpec
+from tests.measurements import make_measurement
 
 SIGNATURE = Signature((TensorSpec("image", "float32", (2, 3)),), (TensorSpec("probabilities", "float32", (2,)),))
 RECIPE = {
@@ -31,17 +31,9 @@ RECIPE = {
 
 
 def measure(score=0.9, size_bytes=1234):
-    return Measurement(
-        validation_score=score,
-        test_score=score,
-        test_metrics={} if score is None else {"accuracy": score, "log_loss": 0.5},
-        max_abs_diff=0,
-        sparsity=0,
-        size_bytes=size_bytes,
-        gzip_bytes=900,
-        latency_batch1_ms=0.25,
-        latency_batch32_ms=2.5,
-    )
+    metrics = {} if score is None else {"accuracy": score, "log_loss": 0.5}
+    figures = {"size_bytes": size_bytes, "gzip_bytes": 900, "latency_batch1_ms": 0.25, "latency_batch32_ms": 2.5}
+    return make_measurement(score, test_metrics=metrics, **figures)
 
 
 def make_version(directory, recipe=RECIPE, lineage=None, **changes):

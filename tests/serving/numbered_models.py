@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bmp.artifact.litert import write_litert
-from bmp.artifact.manifest import FileEntry, Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
+from bmp.artifact.manifest import FileEntry, Lineage, Manifest, Variant, digest_files, write_manifest
 from bmp.artifact.samples import Samples, write_samples
 from bmp.registry import Registry, Version
 from bmp.signature import Signature, TensorSpec
+from tests.measurements import make_measurement
 
 SIGNATURE = Signature((TensorSpec("x", "float32", (2,)),), (TensorSpec("y", "float32", (1,)),), "regression")
 QUESTION = {"x": np.zeros((1, 2), np.float32)}
@@ -90,15 +91,8 @@ def describe(forms: Sequence[Form], files: dict[str, FileEntry]) -> Manifest:
 
 
 def _describe_form(form: Form) -> Variant:
-    measured = Measurement(
-        validation_score=None,
-        test_score=form.score,
-        max_abs_diff=form.max_abs_diff,
-        sparsity=1.0,
-        size_bytes=1,
-        gzip_bytes=1,
-        latency_batch1_ms=form.latency_ms,
-        latency_batch32_ms=1.0,
+    measured = make_measurement(
+        form.score, validation_score=None, max_abs_diff=form.max_abs_diff, latency_batch1_ms=form.latency_ms
     )
     return Variant(name=form.name, file=form.file if form.is_kept else None, verdict=form.verdict, measured=measured)
 

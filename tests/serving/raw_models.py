@@ -15,13 +15,14 @@ import tensorflow as tf
 import tf_keras as keras
 
 from bmp.artifact.litert import write_litert
-from bmp.artifact.manifest import Lineage, Manifest, Measurement, Variant, digest_files, write_manifest
+from bmp.artifact.manifest import Lineage, Manifest, Variant, digest_files, write_manifest
 from bmp.artifact.samples import Samples, write_samples
 from bmp.artifact.saved_model import SAVED_MODEL_FILE, call_by_name, write_saved_model
 from bmp.data.twins import run_twins
 from bmp.registry import Registry, Version
 from bmp.signature import Signature, TensorSpec
 from bmp.transforms import Columns, Field, Preprocessing, build_steps
+from tests.measurements import make_measurement
 
 Random = np.random.Generator
 
@@ -229,16 +230,7 @@ def export(
     inputs = preprocessing.run(make_columns(preprocessing.fields, 4))
     outputs = {name: tensor.numpy() for name, tensor in call_by_name(model, signature, inputs).items()}
     write_samples(Samples(inputs, outputs, np.zeros(4, np.int64)), directory)
-    measured = Measurement(
-        validation_score=0.5,
-        test_score=0.5,
-        max_abs_diff=0.0,
-        sparsity=0.0,
-        size_bytes=1,
-        gzip_bytes=1,
-        latency_batch1_ms=1.0,
-        latency_batch32_ms=1.0,
-    )
+    measured = make_measurement(0.5)
     file = "model.tflite" if litert else SAVED_MODEL_FILE
     manifest = {
         "schema_version": 1,
