@@ -124,7 +124,7 @@ class OpenLoop:
         due_s, step_s = end_s - phase.seconds, 1 / phase.rate_per_s
         while due_s < end_s and not self._stop.is_set():
             now_s = self._now()
-            while due_s <= min(now_s, end_s):
+            while due_s <= now_s and due_s < end_s:
                 self._send(due_s)
                 due_s += step_s
             self._receive(max(0.0, min(due_s, end_s) - now_s))
