@@ -137,8 +137,12 @@ PARTS = {
         (_ratio("1 example by gRPC, against MLServer", ("bmp, gRPC", GRPC), ("MLServer", GRPC), 2),),
     ),
     "ceiling": Part(
-        (_MINE, ("no-op", "no-op")),
-        (_ratio("1 example in JSON, share of what a no-op does", _MINE, ("no-op", "no-op"), 0.6, "{:.2f}"),),
+        (_MINE, ("no-op", "no-op"), ("no-op, asgi", "no-op"), ("bare handler", "json1")),
+        (
+            _ratio("1 example in JSON, share of what a no-op does", _MINE, ("no-op", "no-op"), 0.6, "{:.2f}"),
+            _ratio("… of a no-op on gunicorn's asgi worker", _MINE, ("no-op, asgi", "no-op"), None, "{:.2f}"),
+            _ratio("… of a bare handler on our worker", _MINE, ("bare handler", "json1"), None, "{:.2f}"),
+        ),
     ),
     "memory": Part(
         (_MINE,),

@@ -79,9 +79,17 @@ def _gunicorn(start: Start, application: str, *options: str) -> list[str]:
     return [*command, *options, application]
 
 
-def _raw(start: Start) -> list[str]:
-    options = ["-k", "serving.worker.BufferedWorker", "--no-control-socket", "--keep-alive", "15"]
-    return _gunicorn(start, "benchmarks.raw_app:app", *options)
+def _raw(start: Start, application: str = "app", worker: str = "serving.worker.BufferedWorker") -> list[str]:
+    options = ["-k", worker, "--no-control-socket", "--keep-alive", "15"]
+    return _gunicorn(start, f"benchmarks.raw_app:{application}", *options)
+
+
+def _raw_asgi(start: Start) -> list[str]:
+    return _raw(start, "asgi_app", "asgi")
+
+
+def _bare(start: Start) -> list[str]:
+    return _raw(start, "make_bare_app()")
 
 
 def _plain(start: Start) -> list[str]:
@@ -142,6 +150,8 @@ SERVERS = {
     "bmp, gathering": Server("wide", _bmp),
     "bmp, one by one": Server("wide", _bmp, {"BMP_BATCHING": "off"}),
     "no-op": Server("dense", _raw),
+    "no-op, asgi": Server("dense", _raw_asgi),
+    "bare handler": Server("dense", _bare),
     "plain Flask": Server("dense", _plain),
     "FastAPI": Server("dense", _fastapi, peer="fastapi"),
     "FastAPI by hand": Server("dense", _fastapi_by_hand, peer="fastapi"),
