@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from serving.answer import Question
 from serving.batching import Lines, Work, run_together
 from serving.deadline import read_timeout
+from serving.http.body import check_length
 from serving.http.call import Call, Encode
 from serving.http.errors import Write, explain, write_error, write_plain_error
 from serving.http.inference_v2 import find_infer, read_infer
@@ -47,21 +48,37 @@ class Prediction(Call):
     """A call on its way through the fast path.
 
     Args:
-        path: That it takes.
-        door: By which it came.
-        environ: Of the request.
-        max_body_bytes: What its body may have.
+        route: That it takes.
+        body: Of the request.
 
     Attributes:
         reply: The answer; None as long as it waits.
+        work: What is to be run.
+        outcome: As `meters` calls it, once there is a reply.
+        started: By `time.monotonic()`.
     """
 
-    def __init__(self, path: FastPath, door: Door, environ: dict[str, Any], max_body_bytes: int) -> None:
-        super().__init__(environ, max_body_bytes)
+    __slots__ = ("_body", "_encode", "_question", "outcome", "reply", "route", "started", "work")
+
+    work: Work
+
+    def __init__(self, route: Route, body: bytes) -> None:
+        self.environ = route.environ
+        self.max_body_bytes = route.path.max_body_bytes
+        self.model: LoadedModel | None = None
         self.reply: Reply | None = None
-        self._path = path
-        self._door = door
-        self._started = monotonic()
+        self.route = route
+        self.outcome = meters.OK
+        self.started = monotonic()
+        self._body = body
+
+    def read_body(self) -> bytes:
+        """Returns the body.
+
+        Raises:
+            HttpError: It is too long.
+        """
+        return check_length(self._body, self.max_body_bytes, len(self._body))
 
     def use(self, model: LoadedModel) -> LoadedModel:
         """Says which model the call is for, before its body is looked at.
@@ -70,7 +87,7 @@ class Prediction(Call):
             OverloadError: Too many examples wait for it already.
         """
         self.model = model
-        self._path.check_room(model)
+        self.route.path.check_room(model)
         return model
 
     @property
@@ -79,35 +96,57 @@ class Prediction(Call):
         assert self.model is not None, "what waits has a model"
         return self.model
 
-    def begin(self) -> Work | None:
-        """Reads the call and returns what is to be run, or None where it is answered already."""
+    def begin(self) -> bool:
+        """Reads the call; tells whether there is something to be run, or it is answered already."""
         try:
             timeout_s = read_timeout(self.environ.get("HTTP_X_REQUEST_TIMEOUT"))
-            self._question, self._encode = self._door.read(self)
+            self._question, self._encode = self.route.door.read(self)
+            self._body = b""
             model, inputs = self._question[:2]
             model.check(inputs)
-            self.work = Work(inputs, None if timeout_s is None else self._started + timeout_s)
-            self._path.check_room(model, self.work.count)
+            self.work = Work(inputs, None if timeout_s is None else self.started + timeout_s)
+            if self.work.count > 1:
+                self.route.path.check_room(model, self.work.count)
         except Exception as error:
             self._fail(error)
-            return None
-        return self.work
+            return False
+        return True
 
     def finish(self) -> None:
         """Writes the answer, now that it has been run."""
         try:
             self.reply = self._encode(self._question.conclude(self.work.result()))
-            self._record(meters.OK)
         except Exception as error:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         problem = explain(error, f"POST {self.environ['PATH_INFO']}")
-        self.reply = self._door.write(problem)
-        self._record(problem.code)
+        self.reply = self.route.door.write(problem)
+        self.outcome = problem.code
 
-    def _record(self, outcome: str) -> None:
-        meters.record(self._door.name, outcome, monotonic() - self._started, self.model)
+
+class Route:
+    """How the requests that have the same head are answered.
+
+    Args:
+        path: That they take.
+        door: By which they come.
+        environ: What the head says.
+    """
+
+    def __init__(self, path: FastPath, door: Door, environ: dict[str, Any]) -> None:
+        self.path = path
+        self.door = door
+        self.environ = environ
+
+    def begin(self, body: bytes) -> Prediction:
+        """Takes a request. It may have its reply at once; else it gets it in a later `FastPath.run`."""
+        prediction = Prediction(self, body)
+        if prediction.begin():
+            self.path.add(prediction)
+        else:
+            _record([prediction])
+        return prediction
 
 
 class FastPath:
@@ -119,25 +158,23 @@ class FastPath:
     """
 
     def __init__(self, service: Service, max_body_bytes: int) -> None:
+        self.max_body_bytes = max_body_bytes
         self._service = service
-        self._max_body_bytes = max_body_bytes
         self._lines = Lines[Prediction]()
         self._predict = Door("predict", partial(read_predict, service), write_error)
 
-    def begin(self, environ: dict[str, Any]) -> Prediction | None:
-        """Takes a request; None leaves it to the application.
+    def find(self, environ: dict[str, Any]) -> Route | None:
+        """Returns how requests with a head are answered; None leaves them to the application.
 
-        Returns:
-            It may have its reply at once; else it gets it in a later `run`.
+        Args:
+            environ: What the head says, as WSGI has it; it is kept, and changed by nobody.
         """
         door = self._find_door(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
-        if door is None:
-            return None
-        prediction = Prediction(self, door, environ, self._max_body_bytes)
-        work = prediction.begin()
-        if work is not None:
-            self._lines.add(prediction.chosen, prediction)
-        return prediction
+        return None if door is None else Route(self, door, environ)
+
+    def add(self, prediction: Prediction) -> None:
+        """Has a call wait for its turn."""
+        self._lines.add(prediction.chosen, prediction)
 
     def run(self) -> list[Prediction]:
         """Runs those who have waited longest for the model whose turn it is; returns them with their replies."""
@@ -145,6 +182,7 @@ class FastPath:
         run_together(model, [prediction.work for prediction in taken])
         for prediction in taken:
             prediction.finish()
+        _record(taken)
         return taken
 
     def drop(self, prediction: Prediction) -> None:
@@ -170,3 +208,13 @@ class FastPath:
             target = find_predict(path.removeprefix(_V1))
             return target and Door("tfserving", partial(read_v1_predict, self._service, target), write_plain_error)
         return None
+
+
+def _record(predictions: list[Prediction]) -> None:
+    """Counts calls that were answered, those of a kind together."""
+    now, seconds = monotonic(), dict[tuple[str, str, LoadedModel | None], list[float]]()
+    for each in predictions:
+        key = (each.route.door.name, each.outcome, each.model)
+        seconds.setdefault(key, []).append(now - each.started)
+    for (door, outcome, model), durations in seconds.items():
+        meters.record_all(door, outcome, durations, model)

@@ -25,6 +25,7 @@ timeout = _settings.timeout_s
 graceful_timeout = _settings.graceful_timeout_s
 keepalive = _settings.keep_alive_s
 loglevel = _settings.log_level
+accesslog = _settings.access_log
 preload_app = False  # a model loaded before the fork would be shared by processes that must not share it
 control_socket_disable = True
 
@@ -68,7 +69,10 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Starts the gRPC doors of a worker, if there are any; only then their library takes memory."""
+    """Has refusals counted, and starts the gRPC doors, if there are any; only then their library takes memory."""
+    from serving.metrics import meters  # not before the place is named where it counts
+
+    worker.observe_refusal = meters.record_refusal
     if _settings.grpc_port is None:
         return
     from serving.grpc.server import GrpcThread

@@ -68,14 +68,15 @@ class Together:
     def _arrange(self, works: Sequence[Work]) -> list[list[Work]]:
         """Returns batches, the earliest first."""
         batches: list[list[Work]] = []
-        filling: dict[object, list[Work]] = {}  # by shapes: the last batch of them
+        filling: dict[object, tuple[list[Work], int]] = {}  # by shapes: the last batch of them, and its examples
         for work in works:
             key = _shapes(work) if self._is_free else None
-            batch = filling.get(key, [])
-            if not batch or _count(batch) + work.count > self.plan.max_together:
-                batch = filling[key] = []
+            batch, count = filling.get(key, ([], 0))
+            if not batch or count + work.count > self.plan.max_together:
+                batch, count = [], 0
                 batches.append(batch)
             batch.append(work)
+            filling[key] = batch, count + work.count
         return batches
 
     def _run_batch(self, batch: Sequence[Work]) -> None:

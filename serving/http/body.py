@@ -23,6 +23,20 @@ def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
         return b""
     # Not request.get_data(): at its limit it would cut a body of unannounced length, and say nothing.
     body: bytes = environ["wsgi.input"].read(min(announced or max_bytes + 1, max_bytes + 1))
+    return check_length(body, max_bytes, announced)
+
+
+def check_length(body: bytes, max_bytes: int, announced: int | None = None) -> bytes:
+    """Returns a body, or what has been read of it.
+
+    Args:
+        body: At most one byte more than it may have.
+        max_bytes: That it may have.
+        announced: How long it said to be, if it did.
+
+    Raises:
+        HttpError: It is longer.
+    """
     if len(body) > max_bytes:
         raise HttpError(
             413,

@@ -25,7 +25,12 @@ class Call:
     Args:
         environ: Of the request, as WSGI has it.
         max_body_bytes: What its body may have.
+
+    Attributes:
+        model: Which one, as soon as that is known.
     """
+
+    __slots__ = ("environ", "max_body_bytes", "model")
 
     def __init__(self, environ: dict[str, Any], max_body_bytes: int) -> None:
         self.environ = environ

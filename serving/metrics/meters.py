@@ -3,11 +3,13 @@
 With several processes the counts go to files in `PROMETHEUS_MULTIPROC_DIR`, which each process reads all of: whoever
 is asked answers for all of them. Labels hold only what this server says itself, never a client's words.
 
-Doors call `record`, batching calls `record_run`, what holds requests back `record_queue`, and the loader `record_load`
-and `record_lineup`. `serving.metrics.scrape` reads all of it back.
+Doors call `record` or `record_all`, batching calls `record_run`, what holds requests back `record_queue`, the loader
+`record_load` and `record_lineup`, and the worker `record_refusal`. `serving.metrics.scrape` reads all of it back.
 """
 
 import time
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,22 +26,38 @@ _REQUEST_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 _RUN_S = (0.00005, 0.0001, 0.0002, *_REQUEST_S[:-1])
 _MAX_SERIES = 4096
 
+
+class Durations(Histogram):
+    """A histogram that takes several values at once: in a file shared by processes, each that is written costs."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Observes each of some values."""
+        self._raise_if_not_observable()
+        self._sum.inc(sum(values))
+        counts: dict[int, int] = {}
+        for value in values:
+            bucket = bisect_left(self._upper_bounds, value)
+            counts[bucket] = counts.get(bucket, 0) + 1
+        for bucket, count in counts.items():
+            self._buckets[bucket].inc(count)
+
+
 # Seconds, from the first byte that was read to the answer: how long, and by its counts how many.
-REQUESTS = Histogram(
+REQUESTS = Durations(
     "bmp_request_duration_seconds",
     "From a request that is read to its answer.",
     ("model", "version", "door", "outcome"),
     buckets=_REQUEST_S,
     registry=REGISTRY,
 )
-RUNS = Histogram(
+RUNS = Durations(
     "bmp_engine_duration_seconds",
     "One run of an engine, by its examples, rounded up to a power of two.",
     ("model", "version", "batch"),
     buckets=_RUN_S,
     registry=REGISTRY,
 )
-WAITS = Histogram(
+WAITS = Durations(
     "bmp_queue_duration_seconds",
     "How long a request waited for an engine.",
     ("model", "version"),
@@ -65,6 +83,12 @@ QUEUED = Gauge(
     "Examples that wait for an engine.",
     ("model", "version"),
     multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+REFUSED = Counter(
+    "bmp_refused_requests",
+    "What was refused before it was a request: not HTTP, too large, too slow, or one connection too many.",
+    ("code",),
     registry=REGISTRY,
 )
 LOADED_NAME = "bmp_model_loaded"
@@ -108,8 +132,13 @@ def record(door: str, outcome: str, seconds: float, model: Named | None = None) 
         seconds: From the moment that the request was read until now, by `time.perf_counter` or `time.monotonic`.
         model: Which one it was for; None where that was never found out.
     """
+    record_all(door, outcome, (seconds,), model)
+
+
+def record_all(door: str, outcome: str, durations: Sequence[float], model: Named | None = None) -> None:
+    """Counts requests that have all in common but how long they took, as `record` does."""
     name, version = ("", "") if model is None else (model.name, model.version)
-    _request_child(name, version, door, outcome).observe(seconds)
+    _request_child(name, version, door, outcome).observe_all(durations)
 
 
 def record_run(ran: "Ran") -> None:
@@ -117,8 +146,7 @@ def record_run(ran: "Ran") -> None:
     answered = [work for work in ran.works if work.outputs is not None]
     run, waited, examples, shared, last = _run_children(ran.model, ran.version, round_up(ran.examples))
     run.observe(ran.seconds)
-    for work in ran.works:
-        waited.observe(work.waited_s)
+    waited.observe_all([work.waited_s for work in ran.works])
     if answered:
         examples.inc(sum(work.count for work in answered))
         last.set(time.time())
@@ -134,6 +162,15 @@ def record_queue(model: Named, examples: int) -> None:
         examples: That wait; those in a run wait no more.
     """
     _queue_child(model.name, model.version).set(examples)
+
+
+def record_refusal(code: str) -> None:
+    """Counts what the worker refuses by itself, before it is known what it asks for.
+
+    Args:
+        code: Of the error.
+    """
+    REFUSED.labels(code).inc()
 
 
 def record_load(name: str, outcome: str, seconds: float) -> None:

@@ -11,9 +11,11 @@ An application that is faster when it sees several requests at once may have a `
 is then run; what arrives meanwhile is its next batch. A request whose client has hung up is taken back before it runs.
 
     framing       where a request ends: strict, against request smuggling
+    head          what stands before its body, read once for all that have the same
     exchange      one request and the application's answer
     connection    one client's socket
     loop          all of them, and gunicorn's life cycle
+    allocator     how memory is kept for the next request
 """
 
 from serving.worker.loop import BufferedWorker

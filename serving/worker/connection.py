@@ -13,34 +13,18 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from io import BytesIO
 from select import EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from time import monotonic
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from gunicorn_h1c._parser_fast import IncompleteError, parse_request
-
 from serving.worker.exchange import NEVER, Call, Exchange
-from serving.worker.framing import (
-    RECEIVE_BYTES,
-    ChunkedBody,
-    Limits,
-    Refusal,
-    SizedBody,
-    body_size,
-    check_host,
-    explain_parse_error,
-    head_too_large,
-    keeps_alive,
-    set_target,
-)
+from serving.worker.framing import RECEIVE_BYTES, ChunkedBody, Refusal, SizedBody
+from serving.worker.head import Head, HeadReader
 
 # What a connection is at; READY: the next request is in the buffer and waits for its turn; QUEUED: the application's
 # fast path has the request and will answer it.
 HEAD, BODY, READY, QUEUED, RUNNING, WRITING, LINGERING, CLOSED = range(8)
-
-KNOWN_FIELDS = 1024
 
 
 class Server(ABC):
@@ -62,17 +46,19 @@ class Server(ABC):
     nr: int
     max_requests: int
     keepalive_s: float
-    request_limits: Limits
+    heads: HeadReader
     before_request: Callable[[Exchange], None] | None
     after_request: Callable[[Exchange], None] | None
+    observe_refusal: Callable[[str], None] | None = None  # is told the code of each
     ready: deque[Connection]
     draining = False  # stopping: every answer closes its connection
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._environ_keys: dict[bytes, str] = {}
-        self._stamp = ""
+        self._stamp = b""
         self._stamp_second = 0
+        self._received = bytearray(RECEIVE_BYTES)
+        self._received_view = memoryview(self._received)
 
     @abstractmethod
     def serve(self, connection: Connection) -> None:
@@ -94,34 +80,27 @@ class Server(ABC):
     def forget(self, connection: Connection) -> None:
         """Drops the connection, which is closing."""
 
-    def stamp(self) -> str:
+    def receive(self, sock: socket.socket) -> bytes:
+        """Returns what a socket has; to read into the same memory each time is quicker than to ask for new.
+
+        Raises:
+            OSError: There is nothing, or the connection is broken.
+        """
+        return self._received_view[: sock.recv_into(self._received)].tobytes()
+
+    def stamp(self) -> bytes:
         """Returns the Server and Date lines of an answer, written once a second."""
         second = int(time.time())
         if second != self._stamp_second:
-            self._stamp = f"Server: bmp\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+            self._stamp = f"Server: bmp\r\nDate: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
             self._stamp_second = second
         return self._stamp
-
-    def environ_key(self, name: bytes) -> str:
-        """Returns the environ key of a header; "" for one that is dropped."""
-        key = self._environ_keys.get(name)
-        if key is None:
-            if not name:
-                raise Refusal("bad_request", "one line per header", "a folded line")
-            key = name.decode("ascii").upper().replace("-", "_")
-            if b"_" in name or key == "PROXY":
-                key = ""  # could pass for another header, or for the proxy setting of HTTP clients
-            elif key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-                key = f"HTTP_{key}"
-            if len(self._environ_keys) < KNOWN_FIELDS and len(name) < 64:
-                self._environ_keys[name] = key
-        return key
 
     def error_answer(self, error: Refusal, with_body: bool) -> bytes:
         """Returns the bytes of an answer that the server itself gives."""
         retry = "Retry-After: 1\r\n" if error.status == 503 else ""
         head = (
-            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{self.stamp()}{retry}"
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{self.stamp().decode('ascii')}{retry}"
             f"Content-Type: application/json\r\nContent-Length: {len(error.body)}\r\n"
             "Connection: close\r\n\r\n"
         )
@@ -148,8 +127,8 @@ class Connection:
         self.unsent = 0
         self._sock = sock
         self._out: deque[memoryview] = deque()
-        self._template = template  # what the environ of every request starts from
-        self._environ = template
+        self.template = template  # what the environ of every request starts from
+        self._head: Head | None = None  # of the request whose body is being read
         self._buffer = b""  # received and not parsed yet
         self._scanned = 0  # how much of the buffer is known to hold no complete head
         self._body: SizedBody | ChunkedBody = SizedBody(0)
@@ -227,8 +206,10 @@ class Connection:
 
     def refuse(self, error: Refusal) -> None:
         """Answers in place of the application and closes."""
-        wants_head = self._environ.get("REQUEST_METHOD") == "HEAD" or self._buffer.startswith(b"HEAD ")
-        self.server.log.info("Refused %s: %s", self._template["REMOTE_ADDR"], error)
+        wants_head = self._buffer.startswith(b"HEAD ") or (self._head is not None and self._head.method == "HEAD")
+        self.server.log.info("Refused %s: %s", self.template["REMOTE_ADDR"], error)
+        if self.server.observe_refusal is not None:
+            self.server.observe_refusal(error.code)
         self.keep_alive = False
         self._unread = True
         self._buffer = b""
@@ -262,7 +243,7 @@ class Connection:
 
     def _receive(self, now: float) -> None:
         try:
-            data = self._sock.recv(RECEIVE_BYTES)
+            data = self.server.receive(self._sock)
         except BlockingIOError:
             return
         except OSError:
@@ -303,85 +284,46 @@ class Connection:
         if data.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line may precede a request
             data, self._scanned = data[2:], 0
         self._buffer = data
-        try:
-            request = parse_request(data, self._scanned, *server.request_limits[:3])
-        except IncompleteError:
-            self._await_head(data, now)
+        head = server.heads.read(data, self._scanned)
+        if head is None:
+            if data and not self._scanned:
+                self.deadline = now + server.header_timeout_s
+            self._scanned = len(data)
             return
-        except ValueError as error:
-            raise explain_parse_error(error, data, server.request_limits) from None
-        end = request.consumed
-        if end > server.request_limits.head_bytes:
-            raise head_too_large(server.request_limits)
         self._scanned = 0
-        environ = self._environ = self._new_environ(request, data)
-        size = body_size(environ, server.max_body_bytes)
-        if size is not None and len(data) >= end + size:
-            self._buffer = data[end + size :]
-            self._dispatch(BytesIO(data[end : end + size]))
-            return
-        if "HTTP_EXPECT" in environ and len(data) == end and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
+        self.keep_alive = head.keeps_alive
+        start, size = head.length, head.size
+        if size is not None and len(data) >= start + size:
+            self._buffer = data[start + size :]
+            self._dispatch(head, data[start : start + size])
+        else:
+            self._begin_body(head, data[start:], now)
+
+    def _begin_body(self, head: Head, data: bytes, now: float) -> None:
+        if head.awaits_go and not data:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._body = ChunkedBody(server.max_body_bytes) if size is None else SizedBody(size)
+        self._head = head
+        self._body = ChunkedBody(self.server.max_body_bytes) if head.size is None else SizedBody(head.size)
         self._body_started = now
         self._buffer = b""
         self.phase = BODY
-        self._read_body(data[end:])
-
-    def _await_head(self, data: bytes, now: float) -> None:
-        server, scanned = self.server, self._scanned
-        if data.count(b"\n", scanned) != data.count(b"\r\n", max(scanned - 1, 0)):
-            raise Refusal("bad_request", "CR LF at the end of a line", "LF")
-        line_bytes = server.request_limits.line_bytes
-        if len(data) > line_bytes + 2 and data.find(b"\r\n", 0, line_bytes + 2) < 0:
-            raise Refusal("uri_too_long", f"at most {line_bytes} bytes", "a longer line")
-        if len(data) > server.request_limits.head_bytes:
-            raise head_too_large(server.request_limits)
-        if data and not scanned:
-            self.deadline = now + server.header_timeout_s
-        self._scanned = len(data)
-
-    def _new_environ(self, request: Any, data: bytes) -> dict[str, Any]:
-        method, target, end = request.method, request.path, request.consumed
-        # The parser lets several spaces and bare line feeds pass.
-        if not data.startswith(b" HTTP/1.", len(method) + 1 + len(target)):
-            raise Refusal("bad_request", "single spaces between the parts of the request line")
-        if data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
-            raise Refusal("bad_request", "CR LF at the end of a line", "LF")
-        environ, environ_key = self._template.copy(), self.server.environ_key
-        for name, value in request.headers:
-            key = environ_key(name)
-            if key in environ:
-                environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value.decode("latin-1")
-            elif key:
-                environ[key] = value.decode("latin-1")
-        modern = request.minor_version == 1
-        environ["REQUEST_METHOD"] = method.decode("ascii")
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if modern else "HTTP/1.0"
-        check_host(environ.get("HTTP_HOST"), modern)
-        set_target(environ, target)
-        options = environ.get("HTTP_CONNECTION")
-        self.keep_alive = modern if options is None else keeps_alive(options, modern)
-        return environ
+        self._read_body(data)
 
     def _read_body(self, data: bytes) -> None:
-        body, server = self._body, self.server
+        body, server, head = self._body, self.server, self._head
+        assert head is not None
         rest = body.feed(data)
         if rest is None:
             allowed = server.body_grace_s + body.file.tell() / server.min_body_bytes_per_s
             self.deadline = self._body_started + min(server.body_timeout_s, allowed)
             return
         self._buffer = rest
-        self._environ["CONTENT_LENGTH"] = str(body.file.tell())
-        body.file.seek(0)
-        self._dispatch(body.file)
-        self._body = SizedBody(0)
+        self._head, self._body = None, SizedBody(0)
+        self._dispatch(head, body.file.getvalue())
 
-    def _dispatch(self, body: BytesIO) -> None:
-        server, environ = self.server, self._environ
-        self._environ = self._template
-        environ["wsgi.input"] = body
-        self.exchange = Exchange(self, environ)
+    def _dispatch(self, head: Head, body: bytes) -> None:
+        server = self.server
+        self.exchange = Exchange(self, head, body)
         self.deadline = NEVER
         server.nr += 1
         if server.nr >= server.max_requests:

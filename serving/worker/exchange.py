@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import lru_cache
 from http import HTTPStatus
+from io import BytesIO
 from time import monotonic
 from typing import Any, Protocol
 
 from serving.worker.framing import Refusal
+from serving.worker.head import UNDECIDED, Head
 
 NEVER = float("inf")
 HIGH_WATER_BYTES = 2**20  # unsent bytes at which a streamed answer pauses
@@ -48,10 +50,10 @@ def _write_head(status: str, headers: Iterable[tuple[str, str]]) -> tuple[str, i
 
 
 @lru_cache(maxsize=256)
-def _known_head(status: int, headers: Headers) -> tuple[str, str]:
+def _known_head(status: int, headers: Headers) -> tuple[str, bytes]:
     """Returns the status line and the head of an answer by its code and headers."""
     line = f"{status} {HTTPStatus(status).phrase}"
-    return line, _write_head(line, headers)[0]
+    return line, _write_head(line, headers)[0].encode("latin-1")
 
 
 class Call(Protocol):
@@ -62,11 +64,22 @@ class Call(Protocol):
     waits to be run."""
 
 
+class Route(Protocol):
+    """How a fast path answers the requests that have the same head."""
+
+    def begin(self, body: bytes) -> Call:
+        """Takes a request."""
+
+
 class FastPath(Protocol):
     """What an application may have to answer several requests at once, when all that has come has been seen."""
 
-    def begin(self, environ: dict[str, Any]) -> Call | None:
-        """Takes a request, or leaves it to the application."""
+    def find(self, environ: dict[str, Any]) -> Route | None:
+        """Returns how requests with a head are answered, or None where the application shall; asked once for each.
+
+        Args:
+            environ: What the head says; not to be changed. Only requests whose answer has a body may be taken.
+        """
 
     def run(self) -> Iterable[Call]:
         """Runs some of those that wait, at least one, and returns them with their replies."""
@@ -83,40 +96,61 @@ class Channel(Protocol):
     keep_alive: bool
     broken: bool
     unsent: int
+    template: dict[str, Any]
 
     def send(self, data: bytes) -> None:
         """Sends what the socket takes now and keeps the rest."""
 
 
 class Exchange:
-    """One request and the application's answer to it."""
+    """One request and the application's answer to it.
 
-    def __init__(self, connection: Channel, environ: dict[str, Any]) -> None:
-        self.environ = environ
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
-        self.sent = 0
+    Args:
+        connection: That it came over.
+        head: Of the request.
+        body: All of it.
+    """
+
+    status = ""
+    headers: Iterable[tuple[str, str]] = ()
+    sent = 0
+    step_started = NEVER
+    _environ: dict[str, Any] | None = None
+    _context: Context | None = None
+    _result: Iterable[bytes] | None = None
+    _pieces: Iterator[bytes] | None = None
+    _head = b""
+    _head_sent = _chunked = _no_body = _is_announced = False
+    _length: int | None = None  # as the application announces it
+    _known_length: int | None = None  # as seen from what it returns
+
+    def __init__(self, connection: Channel, head: Head, body: bytes) -> None:
+        self.head = head
         self.started = monotonic()
-        self.step_started = NEVER
         self._connection = connection
-        # A paused answer shares its thread with other requests and may go on in another thread: without
-        # a context of its own, the application would find there what those requests left.
-        self._context = copy_context()
-        self._result: Iterable[bytes] | None = None
-        self._pieces: Iterator[bytes] | None = None
-        self._head = ""
-        self._head_sent = self._chunked = self._no_body = self._is_announced = False
-        self._length: int | None = None  # as the application announces it
-        self._known_length: int | None = None  # as seen from what it returns
+        self._body = body
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The request as the application gets it, which may change it."""
+        if self._environ is None:
+            body, head = self._body, self.head
+            self._environ = {**self._connection.template, **head.environ, "wsgi.input": BytesIO(body)}
+            if head.size is None:
+                self._environ["CONTENT_LENGTH"] = str(len(body))
+        return self._environ
 
     def __str__(self) -> str:
-        return f"{self.environ['REQUEST_METHOD']} {self.environ['RAW_URI']}"
+        return f"{self.head.method} {self.head.environ['RAW_URI']}"
 
     def offer(self, fast_path: FastPath) -> Call | None:
         """Offers the request to the application's fast path; returns what that made of it, if it wanted it."""
+        head = self.head
         try:
             self._announce()
-            return fast_path.begin(self.environ)
+            if head.route is UNDECIDED:
+                head.route = fast_path.find(head.environ)
+            return None if head.route is None else head.route.begin(self._body)
         except Exception:
             self._fail()
             return None
@@ -124,11 +158,18 @@ class Exchange:
     def proceed(self) -> None:
         """Calls the application or goes on with its answer, until it is complete or has to wait."""
         self.step_started = monotonic()
+        if self._context is None:
+            # A paused answer shares its thread with other requests and may go on in another thread: without
+            # a context of its own, the application would find there what those requests left.
+            self._context = copy_context()
         self._context.run(self._call if self._pieces is None else self._send_pieces)
 
     def abandon(self) -> None:
         """Lets go of an answer that nobody waits for any more."""
-        self._context.run(self._release)
+        if self._context is None:
+            self._release()
+        else:
+            self._context.run(self._release)
 
     def _release(self) -> None:
         connection, result = self._connection, self._result
@@ -154,7 +195,8 @@ class Exchange:
                 exc_info = None  # breaks the cycle of traceback, frame and exc_info
         elif self.status:
             raise AssertionError("start_response was called a second time without exc_info")
-        self._head, self._length = _write_head(status, headers)
+        head, self._length = _write_head(status, headers)
+        self._head = head.encode("latin-1")
         self.status, self.headers = status, headers
         return self.write
 
@@ -162,9 +204,9 @@ class Exchange:
         """Sends an answer of the fast path."""
         status, body, headers = reply
         try:
-            self.status, self._head = _known_head(status, headers)
-            self.headers, self._length = list(headers), len(body)
-            self.write(body)
+            self.status, head = _known_head(status, headers)
+            self.headers, self.sent, self._head_sent = headers, len(body), True
+            self._connection.send(head + self._frame(len(body)) + body)
         except Exception:
             self._fail()
         else:
@@ -238,7 +280,7 @@ class Exchange:
         connection.server.log.exception("The application failed on %s", self)
         connection.keep_alive = False  # an answer that has begun stays incomplete, for the client to see
         if not self._head_sent:
-            error, with_body = Refusal("internal_error"), self.environ["REQUEST_METHOD"] != "HEAD"
+            error, with_body = Refusal("internal_error"), self.head.method != "HEAD"
             self.status = f"{error.status} -"
             connection.send(connection.server.error_answer(error, with_body))
         self._release()
@@ -248,22 +290,26 @@ class Exchange:
         connection, status = self._connection, self.status[:3]
         if not status:
             raise AssertionError("the application answered without calling start_response")
-        server, framing = connection.server, ""
-        modern = self.environ["SERVER_PROTOCOL"] == "HTTP/1.1"
-        self._no_body = self.environ["REQUEST_METHOD"] == "HEAD" or status in ("204", "304")
+        self._no_body = self.head.method == "HEAD" or status in ("204", "304")
         if self._length is None and not self._no_body:
             self._length = self._known_length
-        if self._length is not None:
-            framing = f"Content-Length: {self._length}\r\n" if status != "204" else ""
-        elif not self._no_body and modern:
-            self._chunked = True
-            framing = "Transfer-Encoding: chunked\r\n"
-        elif not self._no_body:
-            connection.keep_alive = False
+        if self._length is None and not self._no_body:
+            self._chunked = self.head.is_modern
+            connection.keep_alive = connection.keep_alive and self._chunked
+        return self._head + self._frame(None if status == "204" else self._length)
+
+    def _frame(self, length: int | None) -> bytes:
+        """Returns the lines of the head that say where the answer ends and what becomes of the connection."""
+        connection, is_modern = self._connection, self.head.is_modern
+        server, option = connection.server, b""
         if server.draining or not server.alive or not server.keepalive_s:
             connection.keep_alive = False
         if not connection.keep_alive:
-            framing += "Connection: close\r\n"
-        elif not modern:
-            framing += "Connection: keep-alive\r\n"
-        return f"{self._head}{framing}{server.stamp()}\r\n".encode("latin-1")
+            option = b"Connection: close\r\n"
+        elif not is_modern:
+            option = b"Connection: keep-alive\r\n"
+        if self._chunked:
+            return b"Transfer-Encoding: chunked\r\n%b%b\r\n" % (option, server.stamp())
+        if length is None:
+            return b"%b%b\r\n" % (option, server.stamp())
+        return b"Content-Length: %d\r\n%b%b\r\n" % (length, option, server.stamp())

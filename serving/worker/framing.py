@@ -45,6 +45,7 @@ class Refusal(Exception):
         status, message = _ANSWERS[code]
         super().__init__(f"{code} (expected {expected}, received {received})" if expected else code)
         error = {"code": code, "message": message, "expected": expected or None, "received": received or None}
+        self.code = code
         self.status = status
         self.body = json.dumps({"error": error}).encode()
 

@@ -19,9 +19,11 @@ from wsgiref.util import FileWrapper
 from gunicorn.http.wsgi import WSGIErrorsWrapper
 from gunicorn.workers.base import Worker
 
+from serving.worker.allocator import keep_freed_memory
 from serving.worker.connection import QUEUED, RUNNING, Connection, Server
 from serving.worker.exchange import NEVER, Call, Exchange, FastPath
 from serving.worker.framing import Limits, Refusal
+from serving.worker.head import HeadReader
 
 # Settings of gunicorn that would have no effect here: the value they must have and what to do instead.
 UNSUPPORTED = {
@@ -110,6 +112,7 @@ class BufferedWorker(Server, Worker):
         self._finish()
 
     def _prepare(self) -> None:
+        keep_freed_memory()
         cfg, self.pooled = self.cfg, self.cfg.threads > 1
         hooks = ("pre_request", "post_request")
         custom = [name for name in hooks if getattr(cfg, name) is not type(cfg.settings[name]).default]
@@ -133,12 +136,13 @@ class BufferedWorker(Server, Worker):
         self._tell_load()
         self.before_request = self._before if "pre_request" in custom else None
         self.after_request = self._after if "post_request" in custom or self.log.access_log_enabled else None
-        self.request_limits = Limits(
+        limits = Limits(
             cfg.limit_request_line or self.max_head_bytes,
             cfg.limit_request_fields,
             cfg.limit_request_field_size or self.max_head_bytes,
             self.max_head_bytes,
         )
+        self.heads = HeadReader(limits, self.max_body_bytes)
         self.keepalive_s = cfg.keepalive
         self.ready = deque()
         self.epoll = epoll()

@@ -362,9 +362,10 @@ def check_fast_path(app: ServingApp, wire: Wire, reply: TestResponse) -> None:
     builder = EnvironBuilder(
         wire.path, method="POST", data=wire.body, content_type=wire.content_type, headers=dict(wire.headers)
     )
-    prediction = app.fast_path.begin(builder.get_environ())
+    route = app.fast_path.find(builder.get_environ())
     builder.close()
-    assert prediction is not None, "these paths are hot"
+    assert route is not None, "these paths are hot"
+    prediction = route.begin(wire.body)
     if prediction.reply is None:
         assert app.fast_path.run() == [prediction]
     status, body, headers = prediction.reply

@@ -69,14 +69,13 @@ def ask(path: FastPath, model: str = "one", count: int = 1, *, body: bytes | Non
     builder = EnvironBuilder(
         "/predict",
         method="POST",
-        data=body or json.dumps({"model": model, "x_test": [[0, 0]] * count}).encode(),
         content_type="application/json",
         headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
-    with builder.input_stream:
-        prediction = path.begin(builder.get_environ())
-    assert prediction is not None
-    return prediction
+    route = path.find(builder.get_environ())
+    builder.close()
+    assert route is not None
+    return route.begin(body or json.dumps({"model": model, "x_test": [[0, 0]] * count}).encode())
 
 
 def read(prediction: Prediction) -> tuple[int, dict[str, Any]]:
@@ -214,4 +213,4 @@ def test_hot_routes(start: Start, method: str, target: str, is_hot: bool) -> Non
     environ = builder.get_environ()
     environ["PATH_INFO"] = builder.path.replace("%2F", "/").replace("%C3%A9", "\u00c3\u00a9")
     builder.close()
-    assert (start().begin(environ) is not None) == is_hot
+    assert (start().find(environ) is not None) == is_hot

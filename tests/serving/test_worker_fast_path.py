@@ -17,21 +17,28 @@ class Call:
     def __init__(self, text, reply=None):
         self.text, self.reply = text, reply
 
+class Route:
+    def __init__(self, fast_path, environ):
+        self.fast_path, self.path, self.query = fast_path, environ["PATH_INFO"], environ["QUERY_STRING"]
+
+    def begin(self, body):
+        if self.path == "/boom":
+            raise RuntimeError("secret detail")
+        if self.path == "/now":
+            return Call("", (503, b"now", (*HEADERS, ("Retry-After", "1"))))
+        call = Call(self.query or body.decode())
+        self.fast_path.waiting.append(call)
+        return call
+
 class FastPath:
     def __init__(self):
-        self.waiting, self.ran, self.dropped = [], [], 0
+        self.waiting, self.ran, self.dropped, self.asked = [], [], 0, []
 
-    def begin(self, environ):
-        path = environ["PATH_INFO"]
-        if path == "/boom":
+    def find(self, environ):
+        self.asked.append(environ["RAW_URI"])
+        if environ["PATH_INFO"] == "/lost":
             raise RuntimeError("secret detail")
-        if path == "/now":
-            return Call("", (503, b"now", (*HEADERS, ("Retry-After", "1"))))
-        if path not in ("/wait", "/big"):
-            return None
-        call = Call(environ["QUERY_STRING"] or environ["wsgi.input"].read().decode())
-        self.waiting.append(call)
-        return call
+        return Route(self, environ) if environ["PATH_INFO"] in ("/boom", "/now", "/wait", "/big") else None
 
     def run(self):
         batch, self.waiting = self.waiting[:4], self.waiting[4:]
@@ -51,7 +58,8 @@ class FastPath:
 
 def application(environ, start_response):
     path = application.fast_path
-    body = json.dumps({"ran": path.ran, "dropped": path.dropped, "waiting": len(path.waiting)}).encode()
+    seen = {"ran": path.ran, "dropped": path.dropped, "waiting": len(path.waiting), "asked": path.asked}
+    body = json.dumps(seen).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
@@ -161,10 +169,19 @@ def test_a_large_answer_arrives_whole(server):
 
 
 def test_a_fast_path_that_fails_is_a_500_without_details(server):
-    with server.connect() as client:
-        answer = client.ask(post(b"", "/boom"))
-        assert answer.status == 500 and b"secret" not in answer.body
+    for target in ("/boom", "/lost"):
+        with server.connect() as client:
+            answer = client.ask(post(b"", target))
+            assert answer.status == 500 and b"secret" not in answer.body
     assert "secret detail" in server.log.read_text()
+
+
+def test_equal_heads_are_looked_at_once(server):
+    with server.connect() as client:
+        for text in ("one", "two", "six"):
+            assert client.ask(post(text.encode(), "/wait?")).body == text.encode()
+        asked = client.ask(post(b"", "/")).json()["asked"]
+    assert asked.count("/wait?") == 1
 
 
 def test_access_log(server):

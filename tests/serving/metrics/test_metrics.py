@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -110,6 +111,16 @@ def test_workers_count_exactly_and_a_killed_one_takes_nothing_away(counted_serve
     with ThreadPoolExecutor(8) as pool:
         assert {*pool.map(lambda _: ask(counted_server, "predict"), range(EACH))} == {200}
     assert count_requests(counted_server) == expected + Counter({("predict", "ok"): EACH})
+
+
+def test_what_never_became_a_request_is_counted(counted_server: Server) -> None:
+    host, port = counted_server.url.removeprefix("http://").split(":")
+    for text in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(text)
+            assert client.makefile("rb").read().startswith(b"HTTP/1.1 ")
+    counts = read(counted_server.get("/metrics").text, "bmp_refused_requests_total", "code")
+    assert counts == {("bad_request",): 2, ("http_version_not_supported",): 1}
 
 
 def test_memory_is_that_of_all_processes(counted_server: Server) -> None:
