@@ -6,9 +6,11 @@ taken out), prove the rectangle. Everything else takes the exact one, which walk
 wrong.
 """
 
+import gc
 import threading
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -105,7 +107,8 @@ def parse_object(body: bytes, example: str) -> dict[str, Any]:
         RequestError: It is not JSON, or no object.
     """
     try:
-        parsed = orjson.loads(body)
+        with collector_paused():
+            parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RequestError(
             f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).",
@@ -165,12 +168,10 @@ def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = IN
         What `decode_request` and `Request.to_arrays` would return for the same body, or None for a body that
         is theirs to judge.
     """
-    if len(signature.inputs) != 1:
+    spec = signature.sole_floats
+    if spec is None:
         return None
-    spec = signature.inputs[0]
-    shape = tuple(size for size in spec.shape if size is not None)
-    if spec.dtype not in ("float32", "float64") or shape != spec.shape or not shape:
-        return None
+    shape = spec.shape
     try:
         document = _parser().parse(body)
         (key,) = document.keys()
@@ -179,7 +180,7 @@ def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = IN
             return None
         numbers = np.frombuffer(rows.as_buffer(of_type="d"))
         with np.errstate(over="raise"):  # JSON's numbers are finite; they stay so unless float32 is too small
-            array = numbers.astype(spec.dtype).reshape(-1, *shape)
+            array = numbers.astype(spec.dtype).reshape(len(rows), *shape)
     except (ValueError, TypeError, RuntimeError, AttributeError, FloatingPointError):
         return None  # whatever is unusual, for whatever reason, is the exact way's to explain
     return Rectangle(key, {spec.name: array})
@@ -219,6 +220,11 @@ def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
             expected=str(spec),
             received=kind_of(value),
         )
+    with collector_paused():
+        return _to_array(value, spec, where)
+
+
+def _to_array(value: list[Any], spec: TensorSpec, where: str) -> np.ndarray:
     leaves, rank = value, 1
     while leaves and set(map(type, leaves)) == {list}:
         if len(set(map(len, leaves))) > 1 or rank == _MAX_RANK:
@@ -234,6 +240,21 @@ def to_array(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise _out_of_range(spec, _to_place(where, tuple(np.argwhere(~np.isfinite(array))[0])))
     return array
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keeps Python from looking for cycles, which lists of numbers have none of, each time that many were made.
+
+    Of a body with millions of lists, it would look at all of them again and again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _rows_to_arrays(rows: list[Any], signature: Signature, key: str) -> Arrays:
@@ -278,7 +299,7 @@ def _parser() -> Any:
         return _local.parser
 
 
-def _is_rectangle(rows: Any, shape: tuple[int, ...], key: str, body: bytes) -> bool:
+def _is_rectangle(rows: Any, shape: tuple[int | None, ...], key: str, body: bytes) -> bool:
     """Tells whether lists of numbers have the shape of a batch; that they hold nothing else shows when they are read.
 
     Args:
@@ -292,7 +313,10 @@ def _is_rectangle(rows: Any, shape: tuple[int, ...], key: str, body: bytes) -> b
         return False
     if len(shape) > 1:
         return body.translate(None, _NUMBER_BYTES) == _skeleton(key, count, shape)
-    return all(len(row) == shape[0] for row in rows) and not _holds_more_lists(body, count + 1)
+    for row in rows:
+        if len(row) != shape[0]:
+            return False
+    return not _holds_more_lists(body, count + 1)
 
 
 def _holds_more_lists(body: bytes, count: int) -> bool:

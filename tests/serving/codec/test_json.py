@@ -55,6 +55,8 @@ def nested(draw: st.DrawFn) -> tuple[tuple[int, ...], Any]:
 @given(case=nested(), key=st.sampled_from(["x_test", "instances"]), spaced=st.booleans())
 @example(case=((2,), [[[1, 2], []]]), key="x_test", spaced=False)  # right number of leaves, wrong places
 @example(case=((2, 2), [[[1, 2, 3], [4]]]), key="x_test", spaced=False)
+@example(case=((2, 1), [[[], []], [[1], [2]]]), key="x_test", spaced=False)  # an empty list looks like one number
+@example(case=((2, 1), [[[], []]]), key="x_test", spaced=False)
 @example(case=((1,), [[1e39]]), key="x_test", spaced=False)
 def test_fast_way_accepts_only_what_the_exact_way_accepts_and_reads_the_same(
     case: tuple[tuple[int, ...], Any], key: str, spaced: bool
