@@ -6,8 +6,7 @@ tensor of bytes says its own `binary_data_size`. A length of 0 means that there 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -15,16 +14,17 @@ import orjson
 from bmp.errors import RequestError, suggest
 from serving.codec.fields import Fields
 from serving.codec.json import parse_object
-from serving.codec.tensors import DATATYPES, MAX_RANK, Tensor, datatype_of, to_bytes
+from serving.codec.tensors import DATATYPES, MAX_RANK, Tensor, datatype_of_numpy, to_bytes
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _EXAMPLE = '{"inputs": [{"name": "…", "shape": […], "datatype": "FP32", "data": […]}]}'
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _MAX_SIZE = 2**31
+_KEYS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
+_TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
 
 
-@dataclass(frozen=True)
-class WantedOutput:
+class WantedOutput(NamedTuple):
     """An output that a request asks for.
 
     Args:
@@ -40,8 +40,7 @@ class WantedOutput:
     where: str = ""
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """What a client asks.
 
     Args:
@@ -63,8 +62,7 @@ class InferRequest:
     quality: str | None = None
 
 
-@dataclass(frozen=True)
-class OutputTensor:
+class OutputTensor(NamedTuple):
     """A tensor of an answer.
 
     Args:
@@ -86,14 +84,15 @@ def read_header_length(text: str | None, body: bytes) -> int:
     """
     if text is None:
         return len(body)
-    if not _WHOLE.fullmatch(text) or int(text) > len(body):
+    length = int(text) if _WHOLE.fullmatch(text) else -1
+    if not 0 <= length <= len(body):
         raise RequestError(
             f"The header {HEADER_LENGTH} is '{text[:80]}'; expected the length of the JSON at the start of the body, "
             f"which is {len(body):,} bytes in all.",
             expected=f"0 to {len(body)}",
             received=text[:80],
         )
-    return int(text)
+    return length
 
 
 def decode_infer(body: bytes, header_length: int) -> InferRequest:
@@ -106,9 +105,20 @@ def decode_infer(body: bytes, header_length: int) -> InferRequest:
     Raises:
         RequestError: It is no such request, or the bytes of the tensors are not those that the JSON announces.
     """
-    parsed = parse_object(body if header_length == len(body) else body[:header_length], _EXAMPLE)
-    fields = Fields(parsed, known=("id", "parameters", "inputs", "outputs", "model_name", "model_version"))
-    data = _Bytes(body, header_length)
+    return _decode(body[:header_length], _Bytes(body, header_length))
+
+
+def decode_head(text: bytes) -> InferRequest:
+    """Reads the JSON of a request alone; in place of data a tensor has the number of its bytes, or lists.
+
+    Raises:
+        RequestError: It is no such request.
+    """
+    return _decode(text, _Sizes())
+
+
+def _decode(text: bytes, data: "_Bytes | _Sizes") -> InferRequest:
+    fields = Fields(parse_object(text, _EXAMPLE), known=_KEYS)
     tensors = [_decode_tensor(value, f"inputs[{i}]", data) for i, value in enumerate(fields.need("inputs", list))]
     if not tensors:
         raise RequestError(f"inputs is empty; expected {_EXAMPLE}.", expected="a tensor", received="none")
@@ -139,15 +149,11 @@ def encode_infer(
     answer: dict[str, Any] = {"model_name": model, "model_version": str(version)}
     if id is not None:
         answer["id"] = id
-    described, parts = [], []
-    for output in outputs:
-        array = output.array
-        tensor: dict[str, Any] = {
-            "name": output.name,
-            "datatype": datatype_of(array.dtype.name),
-            "shape": list(array.shape),
-        }
-        if output.binary:
+    answer["outputs"] = described = []
+    parts: list[bytes] = []
+    for name, array, binary in outputs:
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype_of_numpy(array.dtype), "shape": array.shape}
+        if binary:
             parts.append(to_bytes(array))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         elif array.dtype == object:
@@ -155,7 +161,7 @@ def encode_infer(
         else:
             tensor["data"] = array.ravel()
         described.append(tensor)
-    head = orjson.dumps({**answer, "outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([head, *parts]), len(head)) if parts else (head, None)
 
 
@@ -166,7 +172,7 @@ class _Bytes:
         self._body = body
         self._position = position
 
-    def take(self, size: int, where: str) -> bytes:
+    def take(self, size: int, where: str) -> memoryview:
         left = len(self._body) - self._position
         if not 0 <= size <= left:
             raise RequestError(
@@ -176,7 +182,7 @@ class _Bytes:
                 received=str(size),
             )
         self._position += size
-        return self._body[self._position - size : self._position]
+        return memoryview(self._body)[self._position - size : self._position]
 
     def check_empty(self) -> None:
         left = len(self._body) - self._position
@@ -188,8 +194,18 @@ class _Bytes:
             )
 
 
-def _decode_tensor(value: Any, place: str, data: _Bytes) -> Tensor:
-    fields = Fields(value, place, ("name", "shape", "datatype", "parameters", "data"))
+class _Sizes:
+    """What may stand behind JSON that is read without it."""
+
+    def take(self, size: int, where: str) -> int:
+        return size
+
+    def check_empty(self) -> None:
+        """Nothing is known to be left."""
+
+
+def _decode_tensor(value: Any, place: str, data: _Bytes | _Sizes) -> Tensor:
+    fields = Fields(value, place, _TENSOR_KEYS)
     name, datatype = fields.need("name", str), fields.need("datatype", str)
     check_datatype(datatype, f"{place}.datatype")
     shape = check_shape(fields.need("shape", list), f"{place}.shape")

@@ -30,6 +30,7 @@ _EXAMPLE = '{"x_test": [[…], …]}'
 _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 _MAX_FAST_ROWS = 64
 _MAX_RANK = 32
+_MAX_KEPT_BYTES = 2**20
 _local = threading.local()  # a simdjson parser serves one document at a time
 _ACCEPTED_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
 _WANTED = {"f": "a number", "i": "a whole number", "u": "a whole number", "b": "true or false"}
@@ -173,7 +174,7 @@ def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = IN
         return None
     shape = spec.shape
     try:
-        document = _parser().parse(body)
+        document = _choose_parser(len(body)).parse(body)
         (key,) = document.keys()
         rows = document[key]
         if key not in keys or not _is_rectangle(rows, shape, key, body):
@@ -291,7 +292,10 @@ def _check_names(given: Iterable[str], names: Sequence[str], place: str = "") ->
             )
 
 
-def _parser() -> Any:
+def _choose_parser(size_bytes: int) -> Any:
+    """Returns a parser: the same again, unless the body is large, for a parser keeps what the largest one took."""
+    if size_bytes > _MAX_KEPT_BYTES:
+        return simdjson.Parser()
     try:
         return _local.parser
     except AttributeError:

@@ -6,11 +6,12 @@ In bytes they are little-endian and row-major; an element of BYTES stands behind
 import math
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from bmp.errors import RequestError, SignatureError
 from bmp.signature import TensorSpec
@@ -36,6 +37,7 @@ DATATYPES = (*DTYPES, BYTES)
 MAX_RANK = 32
 
 _NAMES = {dtype: datatype for datatype, dtype in DTYPES.items()}
+_IN_BYTES = {datatype: np.dtype(dtype).newbyteorder("<") for datatype, dtype in DTYPES.items()}
 _LENGTH = struct.Struct("<I")
 
 
@@ -44,15 +46,32 @@ def datatype_of(dtype: str) -> str:
     return _NAMES.get(dtype, BYTES)
 
 
-@dataclass(frozen=True)
-class Tensor:
+@cache
+def datatype_of_numpy(dtype: np.dtype) -> str:
+    """Returns the same for a dtype itself: numpy takes long to tell its name."""
+    return datatype_of(dtype.name)
+
+
+class Numbers(NamedTuple):
+    """Numbers in JSON that have been read already, flat or nested like the shape of their tensor.
+
+    Args:
+        text: As JSON has them.
+        array: Of the datatype and the shape that the tensor says.
+    """
+
+    text: memoryview
+    array: np.ndarray
+
+
+class Tensor(NamedTuple):
     """A tensor as a request brings it, before it has met a model.
 
     Args:
         name: Of the input.
         datatype: One of DATATYPES.
         shape: Of the whole batch, `(B, …)`.
-        data: As JSON gave it, flat or nested like the shape; or bytes.
+        data: As JSON gave it, flat or nested like the shape; or `Numbers`; or bytes, or a view of some.
         where: Its place in the request, as an error names it.
     """
 
@@ -73,13 +92,14 @@ class Tensor:
         Raises:
             SignatureError: They are strings, not of the datatype, or not so many.
         """
-        dtype = DTYPES.get(self.datatype)
-        if dtype is None:
+        if self.datatype == BYTES:
             raise SignatureError(
                 f"{self.where} is BYTES; expected numbers for '{self.name}'.", expected="numbers", received=BYTES
             )
         self._check_filled()
-        return self._read_bytes(dtype) if isinstance(self.data, bytes) else self._read_lists(dtype)
+        if isinstance(self.data, Numbers):
+            return self.data.array
+        return self._read_bytes() if self._is_in_bytes else self._read_lists()
 
     def fit(self, spec: TensorSpec) -> np.ndarray:
         """Returns the numbers as `fit_array` makes them fit a model.
@@ -87,7 +107,10 @@ class Tensor:
         Raises:
             SignatureError: They do not fit, or whatever `to_array` has to say.
         """
-        return fit_array(self.to_array(), spec, self.where)
+        array = self.to_array()
+        if isinstance(self.data, Numbers) and array.dtype == spec.dtype:
+            return array  # numbers in JSON are finite
+        return fit_array(array, spec, self.where)
 
     def to_values(self) -> list[Any]:
         """Returns the elements one after the other: strings as `str` or `bytes`, a NaN as None, which is missing.
@@ -96,15 +119,19 @@ class Tensor:
             SignatureError: They are not of this shape.
         """
         self._check_filled()
-        if not isinstance(self.data, bytes):
+        if not self._is_in_bytes:
             return self._flatten()
         if self.datatype == BYTES:
-            elements = split_elements(self.data, self.where, self.size)
+            elements = split_elements(bytes(self.data), self.where, self.size)
             if len(elements) > self.size:
                 raise self._explain_shape(f"over {self.size:,} elements", f"{self.size:,}")
             self._check_count(len(elements))
             return elements
         return [None if value != value else value for value in self.to_array().ravel().tolist()]
+
+    @property
+    def _is_in_bytes(self) -> bool:
+        return isinstance(self.data, (bytes, memoryview))
 
     def _check_filled(self) -> None:
         if not self.size:
@@ -114,8 +141,9 @@ class Tensor:
                 received="an empty batch",
             )
 
-    def _read_bytes(self, dtype: str) -> np.ndarray:
-        size_bytes = self.size * np.dtype(dtype).itemsize
+    def _read_bytes(self) -> np.ndarray:
+        dtype = _IN_BYTES[self.datatype]
+        size_bytes = self.size * dtype.itemsize
         if len(self.data) != size_bytes:
             raise SignatureError(
                 f"{self.where} has {len(self.data):,} bytes of data; {self.datatype} of shape {list(self.shape)} has "
@@ -123,16 +151,18 @@ class Tensor:
                 expected=f"{size_bytes} bytes",
                 received=f"{len(self.data)} bytes",
             )
-        if dtype == "bool" and self.data.translate(None, b"\0\1"):
+        if dtype == "bool" and bytes(self.data).translate(None, b"\0\1"):
             raise SignatureError(
                 f"{self.where} holds a byte other than 0 and 1; expected BOOL.",
                 expected="0 or 1",
                 received="another byte",
             )
-        return np.frombuffer(self.data, np.dtype(dtype).newbyteorder("<")).reshape(self.shape)
+        array = np.frombuffer(self.data, dtype).reshape(self.shape)
+        return array if array.flags.aligned else array.copy()  # what is not costs each reader more than a copy
 
-    def _read_lists(self, dtype: str) -> np.ndarray:
-        array = to_array(self.data, TensorSpec(self.name, dtype, self.shape[1:]), f"{self.where}.data")
+    def _read_lists(self) -> np.ndarray:
+        spec = TensorSpec(self.name, DTYPES[self.datatype], self.shape[1:])
+        array = to_array(self.data, spec, f"{self.where}.data")
         if array.ndim > 1 and array.shape != self.shape:
             raise self._explain_shape(list(array.shape))
         self._check_count(array.size)
@@ -140,13 +170,13 @@ class Tensor:
 
     def _flatten(self) -> list[Any]:
         """Returns the leaves of lists that are flat, or nested like the shape."""
-        if not isinstance(self.data, list):
+        level = orjson.loads(self.data.text) if isinstance(self.data, Numbers) else self.data
+        if not isinstance(level, list):
             raise SignatureError(
-                f"{self.where}.data is {kind_of(self.data)}; expected a list.",
+                f"{self.where}.data is {kind_of(level)}; expected a list.",
                 expected="a list",
-                received=kind_of(self.data),
+                received=kind_of(level),
             )
-        level = self.data
         if level and isinstance(level[0], list) and len(level) != self.shape[0]:
             raise self._explain_shape(f"{len(level):,} lists at level 0")
         for depth, size in enumerate(self.shape[1:], 1):

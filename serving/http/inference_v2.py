@@ -11,6 +11,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from bmp.errors import RequestError
 from serving.answer import Answer, Question
 from serving.codec.inference_v2 import HEADER_LENGTH, InferRequest, decode_infer, encode_infer, read_header_length
+from serving.codec.inference_v2_heads import decode_usual
 from serving.codec.json import kind_of, parse_object
 from serving.codec.raw import JSON
 from serving.http.call import Call, Encode, answer_call
@@ -114,13 +115,22 @@ def read_infer(service: Service, name: str, version: str | None, call: Call) -> 
     """
     body = _read(call)
     header_length = read_header_length(call.environ.get(_HEADER_LENGTH_KEY), body)
-    if _QUALITY in body[:header_length]:  # the model is not known before its parameters are
-        message = decode_infer(body, header_length)
+    if _may_say_quality(body, header_length):  # the model is not known before its parameters are
+        message = _decode(body, header_length)
         model = call.use(find_model(service, name, version, message.quality))
     else:
         model = call.use(find_model(service, name, version))
-        message = decode_infer(body, header_length) if header_length or not body else read_whole_body(model, body)
-    return ask(model, message), partial(_encode, message)
+        message = _decode(body, header_length) if header_length or not body else read_whole_body(model, body)
+    return ask(model, message), partial(_encode, InferRequest((), *message[1:]))  # what waits holds the numbers once
+
+
+def _decode(body: bytes, header_length: int) -> InferRequest:
+    return decode_usual(body, header_length) or decode_infer(body, header_length)
+
+
+def _may_say_quality(body: bytes, length: int) -> bool:
+    """Tells whether the word is in the JSON of a body; one character is looked for much faster than all of them."""
+    return body.find(b"q", 0, length) >= 0 and body.find(_QUALITY, 0, length) >= 0
 
 
 def _read(call: Call) -> bytes:

@@ -132,8 +132,9 @@ def ask(model: LoadedModel, request: InferRequest) -> Question:
 
 def pick_outputs(answer: Answer, request: InferRequest) -> list[OutputTensor]:
     """Returns what a request wants of an answer: all of it where it does not say."""
-    wanted = request.outputs or tuple(WantedOutput(name) for name in answer.outputs)
-    return [_pick(answer, output, request.binary) for output in wanted]
+    if not request.outputs:
+        return [OutputTensor(name, array, request.binary) for name, array in answer.outputs.items()]
+    return [_pick(answer, output, request.binary) for output in request.outputs]
 
 
 # === What a model takes and returns ===
@@ -171,6 +172,8 @@ def _say(item: TensorSpec | Field) -> str:
 
 def _check_addressee(request: InferRequest, model: LoadedModel) -> None:
     """Checks that the body, where it names a model, names the one that the path names."""
+    if not request.model and not request.version:
+        return
     meant = (model.name, str(model.version))
     said = (request.model or meant[0], request.version or meant[1])
     if said != meant:
@@ -185,6 +188,8 @@ def _check_addressee(request: InferRequest, model: LoadedModel) -> None:
 
 def _check_outputs(wanted: Sequence[WantedOutput], model: LoadedModel) -> int | None:
     """Returns how many labels are wanted, if any."""
+    if not wanted:
+        return None
     names, classes = [spec.name for spec in model.signature.outputs], None
     for output in wanted:
         if output.name not in names:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from infer_ways import read_both_ways
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from bmp.errors import BmpError, RequestError
@@ -15,7 +16,6 @@ from serving.codec.inference_v2 import (
     HEADER_LENGTH,
     InferRequest,
     OutputTensor,
-    decode_infer,
     encode_infer,
     read_header_length,
 )
@@ -35,7 +35,7 @@ def as_triton_sends(binary: bool, outputs: list[InferRequestedOutput] | None = N
 
 
 def decode(body: bytes, header: str | None = None) -> InferRequest:
-    return decode_infer(body, read_header_length(header, body))
+    return read_both_ways(body, read_header_length(header, body))
 
 
 @pytest.mark.parametrize("binary", [True, False])
