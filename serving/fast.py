@@ -185,6 +185,10 @@ class FastPath:
         _record(taken)
         return taken
 
+    def settle(self) -> None:
+        """Writes down what was counted."""
+        meters.write()
+
     def drop(self, prediction: Prediction) -> None:
         """Lets go of a call that waits: nobody is there for the answer."""
         self._lines.remove(prediction.chosen, prediction)

@@ -3,17 +3,19 @@
 With several processes the counts go to files in `PROMETHEUS_MULTIPROC_DIR`, which each process reads all of: whoever
 is asked answers for all of them. Labels hold only what this server says itself, never a client's words.
 
-Doors call `record` or `record_all`, batching calls `record_run`, what holds requests back `record_queue`, the loader
-`record_load` and `record_lineup`, and the worker `record_refusal`. `serving.metrics.scrape` reads all of it back.
+Doors call `record`, batching calls `record_run`, what holds requests back `record_queue`, the loader `record_load` and
+`record_lineup`, and the worker `record_refusal`. Who answers thousands of requests a second calls `record_all`, and
+`write` now and then. `serving.metrics.scrape` reads all of it back.
 """
 
-import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+
+from serving.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from serving.batching import Ran
@@ -22,6 +24,7 @@ OK = "ok"
 """The outcome of what went well; any other outcome is the code of an error."""
 
 REGISTRY = CollectorRegistry()
+_tally = Tally()
 _REQUEST_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _RUN_S = (0.00005, 0.0001, 0.0002, *_REQUEST_S[:-1])
 _MAX_SERIES = 4096
@@ -133,25 +136,34 @@ def record(door: str, outcome: str, seconds: float, model: Named | None = None) 
         model: Which one it was for; None where that was never found out.
     """
     record_all(door, outcome, (seconds,), model)
+    write()
 
 
 def record_all(door: str, outcome: str, durations: Sequence[float], model: Named | None = None) -> None:
-    """Counts requests that have all in common but how long they took, as `record` does."""
+    """Counts requests that have all in common but how long they took, as `record` does, but for `write`."""
     name, version = ("", "") if model is None else (model.name, model.version)
-    _request_child(name, version, door, outcome).observe_all(durations)
+    _tally.add_requests((name, version, door, outcome), durations)
 
 
 def record_run(ran: "Ran") -> None:
-    """Counts one run of an engine, with the requests in it: what `Policy.observe` is made for."""
-    answered = [work for work in ran.works if work.outputs is not None]
-    run, waited, examples, shared, last = _run_children(ran.model, ran.version, round_up(ran.examples))
-    run.observe(ran.seconds)
-    waited.observe_all([work.waited_s for work in ran.works])
-    if answered:
-        examples.inc(sum(work.count for work in answered))
-        last.set(time.time())
-    if len(answered) > 1:
-        shared.inc((len(answered) - 1) * ran.seconds)
+    """Counts one run of an engine, with the requests in it: what `Policy.observe` is made for; `write` is to come."""
+    _tally.add_run((ran.model, ran.version, round_up(ran.examples)), ran)
+
+
+def write() -> None:
+    """Writes what `record_all` and `record_run` have counted, for whoever asks any of the processes."""
+    requests, runs = _tally.take()
+    for labels, durations in requests.items():
+        _request_child(*labels).observe_all(durations)
+    for labels, ran in runs.items():
+        run, waited, examples, shared, last = _run_children(*labels)
+        run.observe_all(ran.seconds)
+        waited.observe_all(ran.waits_s)
+        if ran.examples:
+            examples.inc(ran.examples)
+            last.set(ran.last_s)
+        if ran.shared_s:
+            shared.inc(ran.shared_s)
 
 
 def record_queue(model: Named, examples: int) -> None:
@@ -213,7 +225,7 @@ def _request_child(*labels: str | int) -> Any:
 
 
 @lru_cache(_MAX_SERIES)
-def _run_children(name: str, version: int, batch: int) -> tuple[Any, ...]:
+def _run_children(name: str | int, version: str | int, batch: str | int) -> tuple[Any, ...]:
     of_version = (metric.labels(name, version) for metric in (WAITS, EXAMPLES, SHARED, LAST_RUN))
     return RUNS.labels(name, version, batch), *of_version
 

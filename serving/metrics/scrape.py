@@ -35,6 +35,7 @@ def write_metrics(accept: str) -> tuple[bytes, str]:
 
 def read_counts() -> list[Metric]:
     """Returns what was counted."""
+    meters.write()
     source = MultiProcessCollector(None) if VARIABLE in os.environ else meters.REGISTRY
     families = list(source.collect())
     for family in families:  # when a series began: only one process alone could say

@@ -87,6 +87,9 @@ class FastPath(Protocol):
     def drop(self, call: Call) -> None:
         """Lets go of one that waits."""
 
+    def settle(self) -> None:
+        """Does what can wait until nobody does, at most for a moment: the worker has nothing else to do just now."""
+
 
 class Channel(Protocol):
     """What an exchange needs of the connection it came over."""

@@ -42,6 +42,7 @@ UNSUPPORTED = {
 SPARE_CONNECTIONS = 64  # that are told "overloaded" before new ones have to wait unaccepted
 LOAD_CELLS = 64
 ACCEPT_MOST = 16  # new connections, before it is looked what the others want
+SETTLE_WITHIN_S = 0.01  # that the fast path's counts may be behind, with so much to do that there is no pause
 BURST_S = 0.001  # how long batches may follow each other before it is looked who else has come
 POLITE_S = 0.01  # how long a worker leaves new connections to one that has fewer
 POLITE_POLL_S = 0.001
@@ -88,7 +89,7 @@ class BufferedWorker(Server, Worker):
         self._sweep(monotonic())
         connections, ready, poll, wake = self.connections, self.ready, self.epoll.poll, self.PIPE[0]
         while (self.alive and not self.draining) or self._has_work_left():
-            events = poll(0 if ready or self.queued else POLITE_POLL_S if self.polite else self.idle_s)
+            events = poll(0 if ready or self.queued or self.settle_at < NEVER else self._choose_poll_s())
             now = monotonic()
             if self.starting:
                 self._look_whether_started()
@@ -104,12 +105,17 @@ class BufferedWorker(Server, Worker):
                     self._welcome(fd, now)
             if self.queued:
                 self._run_queued(now)
+            elif now >= self.settle_at or (not events and self.settle_at < NEVER):
+                self._settle()
             if self.polite:
                 self._stay_polite(now)
             # What came before `now` has been read above, so nobody expires because others were slow.
             if now >= self.next_sweep:
                 self._sweep(now)
         self._finish()
+
+    def _choose_poll_s(self) -> float:
+        return POLITE_POLL_S if self.polite else self.idle_s
 
     def _prepare(self) -> None:
         keep_freed_memory()
@@ -129,6 +135,7 @@ class BufferedWorker(Server, Worker):
         # A fast path belongs to one thread.
         self.fast_path: FastPath | None = None if self.pooled else getattr(self.wsgi, "fast_path", None)
         self.queued: dict[Call, Connection] = {}
+        self.settle_at = NEVER  # when the fast path is to settle at the latest, if it has answered anything since
         # An application may load in the background; until then others get the connections, if they can.
         self.is_started: Callable[[], bool] | None = getattr(self.wsgi, "is_started", None)
         self.starting = self.is_started is not None
@@ -303,10 +310,12 @@ class BufferedWorker(Server, Worker):
             if connection.exchange is not None:
                 return False
             connection.settle()  # it has failed
-        elif call.reply is None:
+            return True
+        if call.reply is None:
             connection.phase, connection.call = QUEUED, call
             self.queued[call] = connection
         else:
+            self.settle_at = min(self.settle_at, monotonic() + SETTLE_WITHIN_S)
             connection.deliver(call)
         return True
 
@@ -320,13 +329,20 @@ class BufferedWorker(Server, Worker):
     def _run_queued(self, now: float) -> None:
         """Has the fast path run a batch, or several that are quick, and sends the answers."""
         assert self.fast_path is not None
-        pause = now + BURST_S
+        pause, self.settle_at = now + BURST_S, min(self.settle_at, now + SETTLE_WITHIN_S)
         while self.queued and now < pause:
             for call in self.fast_path.run():
                 self.queued.pop(call).deliver(call)
             now = monotonic()
+        if now >= self.settle_at:
+            self._settle()
         if now >= self.next_beat:
             self._beat(now)
+
+    def _settle(self) -> None:
+        assert self.fast_path is not None
+        self.settle_at = NEVER
+        self.fast_path.settle()
 
     def _work(self) -> None:
         """Lets exchanges proceed, as a pool thread, for ever."""
@@ -412,6 +428,8 @@ class BufferedWorker(Server, Worker):
         return len(self.connections) > self.hung and now < self.stop_at
 
     def _finish(self) -> None:
+        if self.settle_at < NEVER:
+            self._settle()
         for connection in list(self.connections.values()):
             if connection.phase != RUNNING:
                 connection.close()

@@ -117,11 +117,13 @@ def test_a_full_queue_turns_away_at_once_and_counts_it(start: Start) -> None:
     path = start(queue=3)
     labels = {"model": "one", "version": "1", "door": "predict", "outcome": "overloaded"}
     counter = ("bmp_request_duration_seconds_count", labels)
+    path.settle()
     before = meters.REGISTRY.get_sample_value(*counter) or 0
     asked = [ask(path), ask(path, count=2)]
     refused = ask(path)
     assert error(refused) == (503, "overloaded")
     assert refused.reply is not None and ("Retry-After", "1") in refused.reply.headers
+    path.settle()
     assert meters.REGISTRY.get_sample_value(*counter) == before + 1
     assert ask(path, "two").reply is None, "another model has a queue of its own"
     assert {*path.run(), *path.run()} >= set(asked)

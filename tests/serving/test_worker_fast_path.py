@@ -32,7 +32,7 @@ class Route:
 
 class FastPath:
     def __init__(self):
-        self.waiting, self.ran, self.dropped, self.asked = [], [], 0, []
+        self.waiting, self.ran, self.dropped, self.asked, self.settled = [], [], 0, [], 0
 
     def find(self, environ):
         self.asked.append(environ["RAW_URI"])
@@ -52,6 +52,9 @@ class FastPath:
             call.reply = (200, body, HEADERS)
         return batch
 
+    def settle(self):
+        self.settled = len(self.ran)
+
     def drop(self, call):
         self.waiting.remove(call)
         self.dropped += 1
@@ -59,6 +62,7 @@ class FastPath:
 def application(environ, start_response):
     path = application.fast_path
     seen = {"ran": path.ran, "dropped": path.dropped, "waiting": len(path.waiting), "asked": path.asked}
+    seen["settled"] = path.settled
     body = json.dumps(seen).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
@@ -174,6 +178,13 @@ def test_a_fast_path_that_fails_is_a_500_without_details(server):
             answer = client.ask(post(b"", target))
             assert answer.status == 500 and b"secret" not in answer.body
     assert "secret detail" in server.log.read_text()
+
+
+def test_a_worker_with_nothing_to_do_has_the_fast_path_settle(server):
+    with server.connect() as client:
+        client.ask(wait("settle"))
+    ran = len(server.get("/").json()["ran"])
+    eventually(lambda: server.get("/").json()["settled"] == ran)
 
 
 def test_equal_heads_are_looked_at_once(server):
