@@ -16,11 +16,11 @@ from serving.codec.inference_v2 import (
     check_parameters,
     read_wanted,
 )
-from serving.codec.tensors import Tensor, to_bytes
+from serving.codec.tensors import Tensor, datatype_of_numpy, to_bytes
 from serving.grpc.gather import Gatherer
 from serving.grpc.messages import message_type
 from serving.grpc.method import Call, Door, Reply
-from serving.grpc.tensors import name_datatype, read_contents, read_raw
+from serving.grpc.tensors import read_contents, read_raw
 from serving.metrics.statistics import describe_statistics, find_versions
 from serving.models.model import LoadedModel
 from serving.protocols.inference import ask, describe_model, describe_server, find_model, pick_outputs
@@ -177,6 +177,6 @@ def _write_answer(model: LoadedModel, outputs: Iterable[OutputTensor], id: str) 
     response = _make("ModelInferResponse", model_name=model.name, model_version=str(model.version), id=id)
     for output in outputs:
         array = output.array
-        response.outputs.add(name=output.name, datatype=name_datatype(array.dtype), shape=array.shape)
+        response.outputs.add(name=output.name, datatype=datatype_of_numpy(array.dtype), shape=array.shape)
         response.raw_output_contents.append(to_bytes(array))
     return response

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -23,8 +23,10 @@ from serving.grpc.tfserving import build_model_door, build_prediction_door
 from serving.service import Service
 
 _log = logging.getLogger(__name__)
+_LISTENERS = 8
+"""Each takes calls one by one, which is what calls would wait for: a connection belongs to one of them."""
 _MAX_CALLS = 1000
-"""At a time, streams among them; one more is refused at once."""
+"""Of a listener at a time, streams among them; one more is refused at once."""
 _POLL_S = 0.05
 
 
@@ -80,31 +82,43 @@ class GrpcServer:
             self._begun.set_exception(error)
 
     async def _serve(self) -> None:
-        server = grpc.aio.server(options=_options(self._max_bytes), maximum_concurrent_rpcs=_MAX_CALLS)
-        health = self._add_doors(server)
-        try:
-            port = server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise ConfigError(f"Cannot listen for gRPC on {self._address}: {error}.") from error
-        await server.start()
+        servers = [
+            grpc.aio.server(options=_options(self._max_bytes), maximum_concurrent_rpcs=_MAX_CALLS)
+            for _ in range(_LISTENERS)
+        ]
+        health = self._add_doors(servers)
+        port = self._listen(servers)
+        for server in servers:
+            await server.start()
         self._begun.set_result(port)
         grace_s = await asyncio.wrap_future(self._grace_s)
         health.stop()
-        await server.stop(grace_s)
+        await asyncio.gather(*(server.stop(grace_s) for server in servers))
         self._gatherer.close()
 
-    def _add_doors(self, server: grpc.aio.Server) -> Health:
+    def _listen(self, servers: Iterable[grpc.aio.Server]) -> int:
+        """Returns the port at which all of them listen."""
+        host, _, port = self._address.rpartition(":")
+        try:
+            for server in servers:
+                port = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise ConfigError(f"Cannot listen for gRPC on {self._address}: {error}.") from error
+        return int(port)
+
+    def _add_doors(self, servers: Iterable[grpc.aio.Server]) -> Health:
         doors = [
             build_prediction_door(self._service, self._gatherer, self._max_bytes),
             build_model_door(self._service),
             build_inference_door(self._service, self._gatherer),
         ]
-        for door in doors:
-            server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(door.name, door.make_handlers())])
         names = [door.name for door in doors]
+        handlers = [grpc.method_handlers_generic_handler(door.name, door.make_handlers()) for door in doors]
         health = Health(self._service, names)
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        _reflect([*names, "grpc.health.v1.Health"], server)
+        for server in servers:
+            server.add_generic_rpc_handlers(handlers)
+            health_pb2_grpc.add_HealthServicer_to_server(health, server)
+            _reflect([*names, "grpc.health.v1.Health"], server)
         return health
 
 

@@ -1,13 +1,12 @@
 """Tensors of TensorFlow and of the Open Inference Protocol to those that serving judges, and answers back."""
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmp.errors import RequestError, SignatureError
 from serving.codec.inference_v2 import OutputTensor, check_datatype, check_shape
-from serving.codec.tensors import BYTES, DTYPES, Tensor, datatype_of, to_bytes
+from serving.codec.tensors import BYTES, DTYPES, Tensor, datatype_of_numpy, to_bytes
 
 _POINTER_BYTES = 8
 
@@ -127,7 +126,7 @@ def read_raw(message: Any, data: bytes, place: str) -> Tensor:
 def write_proto(message: Any, output: OutputTensor) -> None:
     """Fills a `tensorflow.TensorProto` with a tensor of an answer."""
     array = output.array
-    datatype = name_datatype(array.dtype)
+    datatype = datatype_of_numpy(array.dtype)
     message.dtype = _KINDS[datatype].dtype
     for size in array.shape:
         message.tensor_shape.dim.add(size=size)
@@ -135,12 +134,6 @@ def write_proto(message: Any, output: OutputTensor) -> None:
         message.string_val.extend(array.ravel())
     else:
         message.tensor_content = to_bytes(array)
-
-
-@cache
-def name_datatype(dtype: np.dtype) -> str:
-    """Returns what the Open Inference Protocol calls a dtype; numpy takes long to tell its name."""
-    return datatype_of(dtype.name)
 
 
 def _name_dtype(message: Any) -> str:

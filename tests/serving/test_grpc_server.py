@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -223,6 +224,32 @@ def test_nobody_listens_until_models_have_loaded(registry: Registry, monkeypatch
 
 
 # === The port ===
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_several_take_the_connections_to_one_port(registry: Registry, host: str) -> None:
+    service = create_app(Settings(registry=registry.root, reload=False)).service
+    eventually(service.is_started)
+    server = GrpcServer(service, f"{host}:0", MAX_BYTES)
+    server.start()
+    try:
+        links = psutil.Process().net_connections("tcp")
+        listening = [link for link in links if link.status == "LISTEN" and link.laddr.port == server.port]
+        assert len(listening) > 1
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        for _ in range(2 * len(listening)):
+            with grpc.insecure_channel(f"{host}:{server.port}", options) as channel:
+                assert ask(channel, timeout=20) == ANSWER
+    finally:
+        server.stop(0)
+
+
+def test_a_port_that_others_keep_for_themselves_is_refused(registry: Registry) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        service = create_app(Settings(registry=registry.root, reload=False)).service
+        with pytest.raises(ConfigError, match=f"Cannot listen for gRPC on {address}"):
+            GrpcServer(service, address, MAX_BYTES).start()
 
 
 def test_a_taken_port_is_refused() -> None:
