@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -172,7 +172,7 @@ def decode_rectangle(body: bytes, signature: Signature, keys: Sequence[str] = IN
     spec = signature.sole_floats
     if spec is None:
         return None
-    shape = spec.shape
+    shape = cast("tuple[int, ...]", spec.shape)  # which has no free size
     try:
         document = _choose_parser(len(body)).parse(body)
         (key,) = document.keys()
@@ -303,7 +303,7 @@ def _choose_parser(size_bytes: int) -> Any:
         return _local.parser
 
 
-def _is_rectangle(rows: Any, shape: tuple[int | None, ...], key: str, body: bytes) -> bool:
+def _is_rectangle(rows: Any, shape: tuple[int, ...], key: str, body: bytes) -> bool:
     """Tells whether lists of numbers have the shape of a batch; that they hold nothing else shows when they are read.
 
     Args:
@@ -331,13 +331,18 @@ def _holds_more_lists(body: bytes, count: int) -> bool:
     return body.find(b"[", position + 1) >= 0
 
 
-@lru_cache(maxsize=256)
 def _skeleton(key: str, rows: int, shape: tuple[int, ...]) -> bytes:
     """What a body of this shape looks like once the bytes of numbers are taken out, the key's included."""
+    examples = b",".join([_example_skeleton(shape)] * rows)
+    return b'{"' + key.encode().translate(None, _NUMBER_BYTES) + b'":[' + examples + b"]}"
+
+
+@lru_cache(maxsize=64)  # one for each kind of input; of all of a body, many would take much memory
+def _example_skeleton(shape: tuple[int, ...]) -> bytes:
     piece = b"," * (shape[-1] - 1)
-    for size in (*reversed(shape[:-1]), rows):
+    for size in (*reversed(shape[:-1]), 1):
         piece = b",".join([b"[" + piece + b"]"] * size)
-    return b'{"' + key.encode().translate(None, _NUMBER_BYTES) + b'":[' + piece + b"]}"
+    return piece
 
 
 def _accepted_types(spec: TensorSpec) -> set[type]:
