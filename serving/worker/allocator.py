@@ -3,7 +3,7 @@
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> of glibc has them
-_KEPT_BYTES, _MAPPED_FROM_BYTES = 16 * 2**20, 4 * 2**20
+_KEPT_BYTES, _MAPPED_FROM_BYTES = 4 * 2**20, 2**20
 
 
 def keep_freed_memory() -> None:
