@@ -115,6 +115,22 @@ class TensorSpec:
         return np.dtype(self.dtype)
 
 
+def explain_unknown_input(name: str, known: Sequence[str], place: str = "") -> SignatureError:
+    """Returns the error of a tensor that a model does not take.
+
+    Args:
+        name: As the client says it.
+        known: The names of the model's inputs.
+        place: What the sentence begins with, where several examples name inputs.
+    """
+    name = name[:80]
+    return SignatureError(
+        f"{place}The model has no input '{name}'. Inputs: {', '.join(known)}.{suggest(name, known)}",
+        expected=", ".join(known),
+        received=name,
+    )
+
+
 @dataclass(frozen=True)
 class Signature:
     """What goes into a model and what comes out.
@@ -167,9 +183,10 @@ class Signature:
     @cached_property
     def sole_floats(self) -> TensorSpec | None:
         """The input of a model that takes nothing but floats of one shape, as most do; None for any other."""
+        if len(self.inputs) != 1:
+            return None
         spec = self.inputs[0]
-        is_plain = len(self.inputs) == 1 and spec.dtype in ("float32", "float64") and None not in spec.shape
-        return spec if is_plain and spec.shape else None
+        return spec if spec.dtype in ("float32", "float64") and spec.shape and None not in spec.shape else None
 
     @cached_property
     def _names(self) -> set[str]:
@@ -179,11 +196,7 @@ class Signature:
         known = [spec.name for spec in self.inputs]
         for name in names:
             if name not in known:
-                raise SignatureError(
-                    f"The model has no input '{name}'. Inputs: {', '.join(known)}.{suggest(name, known)}",
-                    expected=", ".join(known),
-                    received=name,
-                )
+                raise explain_unknown_input(name, known)
         for spec in self.inputs:
             if spec.name not in names:
                 raise SignatureError(

@@ -63,9 +63,7 @@ class Prediction(Call):
     work: Work
 
     def __init__(self, route: Route, body: bytes) -> None:
-        self.environ = route.environ
-        self.max_body_bytes = route.path.max_body_bytes
-        self.model: LoadedModel | None = None
+        super().__init__(route.environ, route.path.max_body_bytes)
         self.reply: Reply | None = None
         self.route = route
         self.outcome = meters.OK
@@ -105,7 +103,7 @@ class Prediction(Call):
             model, inputs = self._question[:2]
             model.check(inputs)
             self.work = Work(inputs, None if timeout_s is None else self.started + timeout_s)
-            if self.work.count > 1:
+            if self.work.count > 1:  # `use` has asked for one
                 self.route.path.check_room(model, self.work.count)
         except Exception as error:
             self._fail(error)

@@ -60,6 +60,8 @@ class Plan:
         """Returns how long so many examples take."""
         if self.sizes:
             return sum(self.table[size] for size in self.pieces(count))
+        if count in self.table:
+            return self.table[count]
         known = sorted(self.table)
         if count > known[-1]:
             return self.table[known[-1]] * count / known[-1]

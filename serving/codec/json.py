@@ -21,7 +21,7 @@ import orjson
 import simdjson
 
 from bmp.errors import RequestError, SignatureError, suggest
-from bmp.signature import Arrays, Signature, TensorSpec
+from bmp.signature import Arrays, Signature, TensorSpec, explain_unknown_input
 from bmp.transforms.labels import Ranked
 
 INPUT_KEYS = ("x_test", "instances")
@@ -285,11 +285,7 @@ def _rows_to_arrays(rows: list[Any], signature: Signature, key: str) -> Arrays:
 def _check_names(given: Iterable[str], names: Sequence[str], place: str = "") -> None:
     for name in given:
         if name not in names:
-            raise SignatureError(
-                f"{place}The model has no input '{name[:80]}'. Inputs: {', '.join(names)}.{suggest(name[:80], names)}",
-                expected=", ".join(names),
-                received=name[:80],
-            )
+            raise explain_unknown_input(name, names, place)
 
 
 def _choose_parser(size_bytes: int) -> Any:

@@ -55,7 +55,7 @@ class Gatherer:
         """
         model, inputs = question.model, question.inputs
         count = model.check(inputs)
-        is_quick = (model.plan.table[1] if count == 1 else model.plan.seconds(count)) < _QUICK_S
+        is_quick = model.plan.seconds(count) < _QUICK_S
         if is_quick and not self._is_looking and not self._has_company:
             work = Work(inputs, deadline.current())
             self._look_soon()

@@ -27,10 +27,10 @@ def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
 
 
 def check_length(body: bytes, max_bytes: int, announced: int | None = None) -> bytes:
-    """Returns a body, or what has been read of it.
+    """Returns a body.
 
     Args:
-        body: At most one byte more than it may have.
+        body: All of it, or as much as shows that it is too long.
         max_bytes: That it may have.
         announced: How long it said to be, if it did.
 

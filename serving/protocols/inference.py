@@ -9,7 +9,7 @@ import numpy as np
 
 from bmp import __version__
 from bmp.errors import RequestError, SignatureError, suggest
-from bmp.signature import Arrays, TensorSpec
+from bmp.signature import Arrays, TensorSpec, explain_unknown_input
 from bmp.transforms import Columns, Field
 from serving.answer import Answer, Question, ask_features, ask_tensors
 from serving.codec.inference_v2 import InferRequest, OutputTensor, WantedOutput
@@ -238,12 +238,7 @@ def _to_arrays(tensors: Sequence[Tensor], model: LoadedModel) -> Arrays:
 def _check_names(tensors: Sequence[Tensor], known: Sequence[str]) -> None:
     for tensor in tensors:
         if tensor.name not in known:
-            raise SignatureError(
-                f"The model has no input '{tensor.name[:80]}'. Inputs: {', '.join(known)}."
-                f"{suggest(tensor.name[:80], known)}",
-                expected=", ".join(known),
-                received=tensor.name[:80],
-            )
+            raise explain_unknown_input(tensor.name, known)
 
 
 # === Raw features ===

@@ -99,12 +99,11 @@ class Server(ABC):
     def error_answer(self, error: Refusal, with_body: bool) -> bytes:
         """Returns the bytes of an answer that the server itself gives."""
         retry = "Retry-After: 1\r\n" if error.status == 503 else ""
-        head = (
-            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{self.stamp().decode('ascii')}{retry}"
-            f"Content-Type: application/json\r\nContent-Length: {len(error.body)}\r\n"
-            "Connection: close\r\n\r\n"
+        line = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+        fields = (
+            f"{retry}Content-Type: application/json\r\nContent-Length: {len(error.body)}\r\nConnection: close\r\n\r\n"
         )
-        return head.encode("ascii") + (error.body if with_body else b"")
+        return b"".join([line.encode(), self.stamp(), fields.encode(), error.body if with_body else b""])
 
 
 class Connection:
